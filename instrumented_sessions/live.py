@@ -1,0 +1,102 @@
+"""What can be read at any instant: gauges and counters that no event could keep up to date.
+
+Managers and the watchdog register themselves here as sources; telemetry reads them at collection
+time, from its own thread, also while every loop is stalled.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+TransportLabel = str
+"""A transport's id."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One source's state at one instant; keys are label values in the catalog's order.
+
+    Attributes:
+        hits: Warm requests so far, by transport; only grows.
+        sessions: How many sessions, by (transport, state).
+        waiters: How many wait, by (transport, lock kind).
+        oldest_waiter_age_s: How long the oldest has waited, by (transport, lock kind).
+        holder_age_s: How long the oldest holder has held, by (transport, lock kind).
+        heartbeat_age_s: Seconds since the last heartbeat, by loop.
+        dropped: Events or spans that were dropped, by observer; only grows.
+    """
+
+    hits: Mapping[TransportLabel, int] = field(default_factory=dict)
+    sessions: Mapping[tuple[TransportLabel, str], int] = field(default_factory=dict)
+    waiters: Mapping[tuple[TransportLabel, str], int] = field(default_factory=dict)
+    oldest_waiter_age_s: Mapping[tuple[TransportLabel, str], float] = field(default_factory=dict)
+    holder_age_s: Mapping[tuple[TransportLabel, str], float] = field(default_factory=dict)
+    heartbeat_age_s: Mapping[str, float] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Something that can be read from any thread without waiting for a loop."""
+
+    def read_live(self) -> Reading:
+        """Return what is true now."""
+        ...
+
+
+_lock = threading.Lock()  # Protects the two below.
+_sources: weakref.WeakSet[Source] = weakref.WeakSet()
+_retired_hits: Counter[str] = Counter()
+
+
+def register(source: Source) -> None:
+    """Let telemetry read `source` until `retire(source)`; held weakly."""
+    with _lock:
+        _sources.add(source)
+
+
+def retire(source: Source) -> None:
+    """Read `source` for the last time: its counters stay in the sum, its gauges go."""
+    with _lock:
+        if source in _sources:
+            _sources.discard(source)
+            _retired_hits.update(source.read_live().hits)
+
+
+def reset() -> None:
+    """Forget everything; called in the child after a fork, where counters begin at zero."""
+    global _lock
+    _lock = threading.Lock()  # The parent's other threads may have held it.
+    _sources.clear()
+    _retired_hits.clear()
+
+
+def read() -> Reading:
+    """Return the sum over all sources: counters and counts are added, ages take the maximum."""
+    with _lock:
+        readings = [source.read_live() for source in _sources]
+        hits = Counter(_retired_hits)
+    sessions: Counter[tuple[str, str]] = Counter()
+    waiters: Counter[tuple[str, str]] = Counter()
+    dropped: Counter[str] = Counter()
+    oldest: dict[tuple[str, str], float] = {}
+    holder: dict[tuple[str, str], float] = {}
+    heartbeat: dict[str, float] = {}
+    for reading in readings:
+        hits.update(reading.hits)
+        sessions.update(reading.sessions)
+        waiters.update(reading.waiters)
+        dropped.update(reading.dropped)
+        for target, ages in (
+            (oldest, reading.oldest_waiter_age_s),
+            (holder, reading.holder_age_s),
+        ):
+            for labels, age in ages.items():
+                target[labels] = max(age, target.get(labels, 0.0))
+        for loop, age in reading.heartbeat_age_s.items():
+            heartbeat[loop] = max(age, heartbeat.get(loop, 0.0))
+    return Reading(hits, sessions, waiters, oldest, holder, heartbeat, dropped)

@@ -1,0 +1,157 @@
+"""Observers: who is told of events, and how a bad one is kept from harming the program."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any, Protocol, runtime_checkable
+
+from .events import Event
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Told of each event, in the thread, task and context of the fact; must return at once.
+
+    It may also have `scope(event)`, which returns a context manager that is entered around the
+    opening or call that `event` (`OpeningStarted` or `CallStarted`) began, in its task.
+    One that raises is logged once and removed.
+    """
+
+    def on_event(self, event: Event) -> None:
+        """Take note of `event`."""
+        ...
+
+
+class Announcer:
+    """Tells a changing set of observers; may be used from any thread.
+
+    `announce` takes no lock: the set is a tuple that is replaced, never changed.
+    """
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        self._lock = threading.Lock()  # Serialises add and remove.
+        self._observers: tuple[Observer, ...] = ()
+        for observer in observers:
+            self.add(observer)
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """Who is told now."""
+        return self._observers
+
+    def add(self, observer: Observer) -> None:
+        """Tell `observer` of later events; adding it twice has no effect.
+
+        Raises:
+            TypeError: It has no `on_event` method.
+        """
+        if not callable(getattr(observer, "on_event", None)):
+            raise TypeError(f"an observer needs a method on_event(event); {observer!r} has none")
+        with self._lock:
+            if not any(known is observer for known in self._observers):
+                self._observers = (*self._observers, observer)
+
+    def remove(self, observer: Observer) -> None:
+        """Tell `observer` no more; unknown ones are ignored."""
+        with self._lock:
+            self._observers = tuple(known for known in self._observers if known is not observer)
+
+    def announce(self, event: Event) -> None:
+        """Tell every observer of `event`; never raises an `Exception` of theirs."""
+        for observer in self._observers:
+            try:
+                observer.on_event(event)
+            except Exception:
+                self._expel(observer, f"on_event({type(event).__name__})")
+
+    def scope(self, event: Event) -> AbstractContextManager[object]:
+        """Return the observers' scopes for `event`, as one context manager that never raises by itself."""
+        scoped = [observer for observer in self._observers if hasattr(observer, "scope")]
+        return self._scopes(scoped, event) if scoped else nullcontext()
+
+    @contextmanager
+    def _scopes(self, observers: list[Any], event: Event) -> Iterator[None]:
+        with ExitStack() as stack:
+            for observer in observers:
+                stack.enter_context(self._guarded(observer, event))
+            yield
+
+    @contextmanager
+    def _guarded(self, observer: Any, event: Event) -> Iterator[None]:
+        """Enter one observer's scope; what it raises is logged, what the program raises passes through."""
+        scope = None
+        try:
+            scope = observer.scope(event)
+            scope.__enter__()
+        except Exception:
+            scope = None
+            self._expel(observer, f"scope({type(event).__name__})")
+        try:
+            yield
+        finally:
+            if scope is not None:
+                try:
+                    scope.__exit__(None, None, None)
+                except Exception:
+                    self._expel(observer, f"scope({type(event).__name__})")
+
+    def _expel(self, observer: Observer, where: str) -> None:
+        self.remove(observer)
+        logger.exception("observer %r raised in %s and was removed", observer, where)
+
+
+AMBIENT = Announcer()
+"""Observers of every manager and of the process-wide watchdog, existing and future."""
+
+
+class Queued:
+    """Give a slow observer a bounded queue and a thread of its own.
+
+    Events that find the queue full are dropped and counted in `dropped`; the program never waits.
+
+    Args:
+        observer: Who is told, on the thread of this queue.
+        capacity: How many events may wait. Default 10,000.
+    """
+
+    def __init__(self, observer: Observer, *, capacity: int = 10_000) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be 1 or more; got {capacity!r}")
+        self.observer = observer
+        self.dropped = 0
+        """How many events found the queue full."""
+        self._queue: queue.Queue[Event | None] = queue.Queue(capacity)
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._run, name=f"instrumented-sessions-queue-{type(observer).__name__}", daemon=True
+        )
+        self._thread.start()
+
+    def on_event(self, event: Event) -> None:
+        """Queue `event`, or drop and count it."""
+        if self._closed:
+            return
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Deliver what is queued, for at most `timeout_s` seconds, and end the thread."""
+        self._closed = True
+        try:
+            self._queue.put(None, timeout=timeout_s)
+        except queue.Full:
+            return
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        announcer = Announcer([self.observer])
+        while (event := self._queue.get()) is not None:
+            announcer.announce(event)
