@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -49,7 +50,7 @@ def need(tool: str) -> str:
     return path
 
 
-def give_up(what: str, hint: str) -> None:
+def give_up(what: str, hint: str) -> NoReturn:
     """Skip the test that asks, or fail it in CI: `what` is not there, `hint` says how to get it."""
     if in_ci():
         pytest.fail(f"{MISSING}{what} ({hint})", pytrace=False)

@@ -1,0 +1,86 @@
+# `make help` lists the targets. Needs Python 3.10 or newer and nothing else: each target installs what it
+# uses into a virtual environment of its own here. PYTHON=/path/to/python3.12 chooses the interpreter.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types layers test-fast test-browser test-mcp1 test-pythons bench wheel \
+	requirements clean
+
+INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
+FAST := -m "not slow and not browser"
+# What depends on mcp; the dashboard, Grafana and the packaging do not.
+MCP_SUITE := --ignore=tests/dashboard --ignore=tests/grafana --ignore=tests/house -m "not browser"
+PATHS := $(wildcard instrumented_sessions dashboard grafana benchmarks examples tests setup.py)
+
+help: ## List the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
+		printf '  make %-20s %s\n' "$$name" "$$what"; done
+
+demo: .venv-demo/.ready ## Run the demonstration; ARGS="--duration 60 --headless" are passed on
+	@.venv-demo/bin/instrumented-sessions demo $(ARGS)
+
+test: .venv/.ready .venv-core/.ready chromium ## Run the tests, and install what they need
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: lint types layers test-fast ## Run the linter, the type checker, the layers and the fast tests
+
+format: .venv/.ready ## Format the code
+	@.venv/bin/ruff check --fix-only --quiet $(PATHS); .venv/bin/ruff format $(PATHS)
+
+lint: .venv/.ready ## Check style and formatting
+	@.venv/bin/ruff check $(PATHS)
+	@.venv/bin/ruff format --check $(PATHS)
+
+types: .venv/.ready ## Check types, strictly
+	@.venv/bin/mypy
+
+layers: .venv/.ready ## Check that imports never point up
+	@.venv/bin/lint-imports
+
+test-fast: .venv/.ready .venv-core/.ready ## Run the tests that take no more than seconds
+	@.venv/bin/python -m pytest $(FAST) $(ARGS)
+
+test-browser: .venv/.ready chromium ## Run the tests that drive a browser
+	$(call suite,.venv,-m browser)
+
+test-mcp1: .venv-mcp1/.ready .venv-mcp1-oldest/.ready ## Run the tests on the newest and the oldest mcp 1.x
+	$(call suite,.venv-mcp1,$(MCP_SUITE))
+	$(call suite,.venv-mcp1-oldest,$(MCP_SUITE))
+
+test-pythons: .venv-core/.ready ## Run the fast tests on each Python from 3.10 to 3.13 that is here
+	@failed=; for found in $$(requirements/interpreters.sh); do \
+		version=$${found%%=*}; python=$${found#*=}; echo "== Python $$version: $$python"; \
+		{ $(MAKE) --no-print-directory ".venv-$$version/.ready" PYTHON="$$python" && \
+		".venv-$$version/bin/python" -m pytest $(FAST) $(ARGS); } || failed="$$failed $$version"; \
+	done; [ -z "$$failed" ] || { echo "Failed on Python$$failed"; exit 1; }
+
+bench: .venv/.ready ## Measure what the README states; SHORT=1 takes a few minutes
+	@.venv/bin/python -m benchmarks $(if $(SHORT),--short) $(ARGS)
+
+wheel: .venv/.ready ## Build a wheel into dist/
+	@.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+requirements: ## Pin the environments anew; ARGS=--upgrade takes the newest of everything
+	@requirements/compile.sh $(ARGS)
+
+clean: ## Remove all that was installed or built here
+	@rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+.venv/.ready: requirements/dev.txt $(INSTALL)
+	@requirements/install.sh dev .venv
+
+.venv-3.%/.ready: requirements/dev.txt $(INSTALL)
+	@requirements/install.sh dev .venv-3.$*
+
+.venv-%/.ready: requirements/%.txt $(INSTALL)
+	@requirements/install.sh $* .venv-$*
+
+# Without it the tests that need it are skipped with a sentence, and fail in CI.
+.PHONY: chromium
+chromium:
+	@requirements/system.sh chromium || true
+
+# pytest's exit code 5 means that none was selected: said, but no failure, as a suite may be yet to come.
+define suite
+	@$(1)/bin/python -m pytest $(2) $(ARGS) || { code=$$?; [ $$code -eq 5 ] || exit $$code; \
+		echo "No test was selected by: pytest $(2)"; }
+endef
