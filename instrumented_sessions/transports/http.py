@@ -1,0 +1,120 @@
+"""Servers that are reached over HTTP: the streamable protocol, and the older SSE."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from urllib.parse import urlsplit, urlunsplit
+
+from . import sdk
+from .base import Options, checked_mapping
+from .opening import opening
+from .streams import Link
+
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""Headers for every request, or a function that returns them, called for each opening."""
+
+
+def bare_url(url: str) -> str:
+    """Return `url` without what may be secret: userinfo, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _HTTPTransport(Options):
+    id: str
+    url: str
+    headers: Headers | None = None
+    auth: Any = None
+    timeout_s: float = 30.0
+    sse_read_timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_text("url")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"url must be an absolute http or https address; got {bare_url(self.url)!r}")
+        for name in ("timeout_s", "sse_read_timeout_s"):
+            self._check_seconds(name)
+        if self.headers is not None and not callable(self.headers):
+            self._set("headers", checked_mapping("headers", self.headers))
+
+    def _shown(self) -> Mapping[str, object]:
+        headers = "<function>" if callable(self.headers) else sorted(self.headers or ())
+        auth = type(self.auth).__name__ if self.auth is not None else None
+        return {"url": bare_url(self.url), "headers": headers, "auth": auth}
+
+    def _client(self, link: Link) -> Any:
+        """Return a new HTTP client of the SDK's library, with this opening's headers."""
+        headers = checked_mapping("headers", self.headers()) if callable(self.headers) else self.headers
+        return sdk.httpx.AsyncClient(
+            headers=headers,
+            auth=self.auth,
+            timeout=sdk.httpx.Timeout(self.timeout_s, read=self.sse_read_timeout_s),
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StreamableHTTPTransport(_HTTPTransport):
+    """Reaches a server over streamable HTTP.
+
+    Args:
+        id: A low-cardinality label, free of secrets.
+        url: The endpoint.
+        headers: A mapping, or a function called for each opening (rotating tokens).
+        auth: Any auth object of the SDK's HTTP library, the SDK's OAuth provider included.
+        timeout_s: Limit of connecting, writing and of a connection from the pool, in seconds. Default 30.
+        sse_read_timeout_s: Limit of silence in a response, in seconds. Default 300.
+        terminate_on_close: Whether closing tells the server to end the session. Default True.
+    """
+
+    kind: ClassVar[str] = "http"
+
+    terminate_on_close: bool = True
+
+    def connect(self) -> AbstractAsyncContextManager[Any]:
+        """Return a context manager that connects, yields the client and disconnects."""
+        return opening(self, self._streams)
+
+    @asynccontextmanager
+    async def _streams(self, link: Link) -> AsyncIterator[Any]:
+        streams = sdk.module("client.streamable_http").streamable_http_client
+        async with self._client(link) as client:
+            options = {"http_client": client, "terminate_on_close": self.terminate_on_close}
+            async with streams(self.url, **options) as pair:
+                yield pair
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SSETransport(_HTTPTransport):
+    """Reaches a server over the older SSE protocol: one event stream, and a POST for each message.
+
+    Args:
+        id: A low-cardinality label, free of secrets.
+        url: The address of the event stream.
+        headers: A mapping, or a function called for each opening (rotating tokens).
+        auth: Any auth object of the SDK's HTTP library, the SDK's OAuth provider included.
+        timeout_s: Limit of connecting, writing and answering a POST, in seconds. Default 5.
+        sse_read_timeout_s: Limit of silence on the event stream, in seconds. Default 300.
+    """
+
+    kind: ClassVar[str] = "sse"
+
+    timeout_s: float = 5.0
+
+    def connect(self) -> AbstractAsyncContextManager[Any]:
+        """Return a context manager that connects, yields the client and disconnects."""
+        return opening(self, self._streams)
+
+    def _streams(self, link: Link) -> AbstractAsyncContextManager[Any]:
+        def client(headers: Any = None, timeout: Any = None, auth: Any = None) -> Any:
+            return self._client(link)
+
+        streams: AbstractAsyncContextManager[Any] = sdk.module("client.sse").sse_client(
+            self.url, httpx_client_factory=client
+        )
+        return streams
