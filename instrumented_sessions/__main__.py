@@ -1,0 +1,10 @@
+"""`python -m instrumented_sessions`: the same as the command `instrumented-sessions`."""
+
+from __future__ import annotations
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""What each command does; what it needs is imported when it runs, so that `--help` needs nothing."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """Run the demo."""
+    from ..demo.run import DemoOptions, run_demo
+
+    return run_demo(
+        DemoOptions(
+            duration_s=options.duration,
+            headless=options.headless,
+            healthy=options.healthy,
+            seed=options.seed,
+            port=options.port,
+            metrics_port=options.metrics_port,
+        )
+    )
+
+
+def run_dashboard(options: argparse.Namespace) -> int:
+    """Serve the dashboard until a signal ends it."""
+    from ..demo import extras
+    from ..demo.dashboard import reserve_port
+
+    extras.require("the dashboard", "dashboard")
+    port = reserve_port(options.port, "--port", host=options.host)
+    arguments = ["--host", options.host, "--port", str(port)]
+    if options.db is not None:
+        arguments += ["--db", options.db]
+    try:
+        return int(importlib.import_module("instrumented_sessions_dashboard").main(arguments) or 0)
+    except KeyboardInterrupt:
+        return 0
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """Print what is installed and what is not."""
+    from .doctor import describe, examine
+
+    checks = examine(options.address)
+    sys.stdout.write(describe(checks))
+    return 0 if all(check.is_well or not check.is_needed for check in checks) else 1
