@@ -1,0 +1,169 @@
+"""The observer that turns events into spans, metrics and logs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from opentelemetry import _logs, context, metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import format_trace_id
+
+from ... import events, live
+from ...clock import SYSTEM_CLOCK, Clock
+from ...observer import AMBIENT
+from .. import catalog
+from ..logs import Logs
+from ..measure import Measure
+from .in_progress import Explain, Reporter
+from .metrics import Metrics
+from .spans import Spans
+from .work import MAX_OPEN, WorkKind, WorkTable
+
+DROPPED_AS = "opentelemetry"
+"""The `observer` label of what this one drops."""
+
+
+class OpenTelemetryObserver:
+    """Reports events through OpenTelemetry's API; any thread may call it.
+
+    Without an SDK in the program it makes no span, and costs a few microseconds for work that had to
+    wait, nothing for warm hits. Work that stays open is reported by a daemon thread, see `Reporter`.
+
+    Args:
+        tracer_provider: Default: the program's.
+        meter_provider: Default: the program's.
+        logger_provider: Default: the program's.
+        clock: Tells when open work is due for a report.
+        explain: Tells why something waits, for reports in progress; may be set later.
+        max_open: How many requests, openings, calls and waits may be open at once; spans beyond it are
+            dropped and counted. Default 10,000.
+        report_in_progress: Whether to start the thread that reports open work. Default True.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        logger_provider: _logs.LoggerProvider | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        explain: Explain | None = None,
+        max_open: int = MAX_OPEN,
+        report_in_progress: bool = True,
+    ) -> None:
+        tracer = trace.get_tracer(catalog.SCOPE, tracer_provider=tracer_provider)
+        meter = metrics.get_meter(catalog.SCOPE, meter_provider=meter_provider)
+        self._logs = Logs(_logs.get_logger(catalog.SCOPE, logger_provider=logger_provider))
+        self._table = WorkTable(max_open)
+        self.reporter = Reporter(
+            tracer, self._logs, self._table, clock=clock, explain=explain, own_thread=report_in_progress
+        )
+        """Reports work that stays open."""
+        self._spans = Spans(tracer, self._table, self.reporter.add)
+        self._measure = Measure()
+        self._metrics = Metrics(meter, self._measure)
+        live.register(self)
+        _reset_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<OpenTelemetryObserver {len(self._table)} open, {self._table.dropped} dropped>"
+
+    def on_event(self, event: events.Event) -> None:
+        """Record `event`; must be called in the thread and context of the fact."""
+        exemplar = self._context_of(event)
+        for sample in self._measure.samples(event):
+            self._metrics.record(sample, exemplar)
+        self._logs.on_event(event, exemplar)
+        self._spans.on_event(event)
+
+    def scope(self, event: events.Event) -> AbstractContextManager[object]:
+        """Return a context manager in which the span of an opening or a call is the current one."""
+        current = self._context_of(event)
+        return nullcontext() if current is None else _Current(current)
+
+    def trace_id(self, kind: WorkKind, id: int) -> str | None:
+        """Return the trace of open work as 32 hexadecimal digits, None when it has none."""
+        span = self._table.span_context(kind, id)
+        return format_trace_id(span.trace_id) if span is not None and span.is_valid else None
+
+    def read_live(self) -> live.Reading:
+        """Return how many spans were dropped; called by `live`."""
+        return live.Reading(dropped={DROPPED_AS: self._table.dropped})
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the thread that reports open work; open spans stay open."""
+        live.retire(self)
+        self.reporter.close(timeout_s)
+
+    def reset(self) -> None:
+        """Begin anew; called in the child after a fork, where the parent's work does not run."""
+        self._table.reset()
+        self._measure.reset()
+        self._metrics.reset()
+        self.reporter.reset()
+
+    def _context_of(self, event: events.Event) -> Context | None:
+        """Return a context in which the span that `event` is about is the current one."""
+        lookup = _SUBJECT.get(type(event))
+        if lookup is None:
+            return None
+        kind, id_of = lookup
+        work = self._table.get(kind, id_of(event))
+        if work is None or not work.context.is_valid:
+            return None
+        return trace.set_span_in_context(work.span)
+
+
+class _Current:
+    """Makes a context the current one."""
+
+    def __init__(self, current: Context) -> None:
+        self._context = current
+
+    def __enter__(self) -> None:
+        self._token = context.attach(self._context)
+
+    def __exit__(self, *exc_info: object) -> None:
+        context.detach(self._token)
+
+
+def _reset_after_fork(observer: OpenTelemetryObserver) -> None:
+    if hasattr(os, "register_at_fork"):
+        reference = weakref.ref(observer)
+
+        def reset() -> None:
+            if (alive := reference()) is not None:
+                alive.reset()
+                live.register(alive)  # `live` forgets its sources in the child.
+
+        os.register_at_fork(after_in_child=reset)
+
+
+_SUBJECT: dict[type[events.Event], tuple[WorkKind, Callable[..., int]]] = {
+    events.SessionAcquired: (WorkKind.REQUEST, lambda event: event.request_id),
+    events.OpeningStarted: (WorkKind.OPENING, lambda event: event.opening_id),
+    events.OpeningEnded: (WorkKind.OPENING, lambda event: event.opening_id),
+    events.CallStarted: (WorkKind.CALL, lambda event: event.call_id),
+    events.CallEnded: (WorkKind.CALL, lambda event: event.call_id),
+    events.LockAcquired: (WorkKind.WAIT, lambda event: event.wait_id),
+    events.LockWaitAbandoned: (WorkKind.WAIT, lambda event: event.wait_id),
+    events.LoopRecovered: (WorkKind.STALL, lambda event: event.report.stall_id),
+}
+"""Which open work an event is about."""
+
+_install_lock = threading.Lock()  # Protects the one below.
+_installed: OpenTelemetryObserver | None = None
+
+
+def install() -> OpenTelemetryObserver:
+    """Let every manager of the process report through OpenTelemetry; calling it again has no effect."""
+    global _installed
+    with _install_lock:
+        if _installed is None:
+            _installed = OpenTelemetryObserver()
+        AMBIENT.add(_installed)
+        return _installed

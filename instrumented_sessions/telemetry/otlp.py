@@ -1,0 +1,387 @@
+"""An OpenTelemetry SDK for programs that have none: bounded pipes to an OTLP/HTTP collector.
+
+Global providers can be set only once in a process. So ours stay for its life, and what is behind them
+is replaced: closed and started again by `setup()`, and begun anew in the child after a fork.
+
+Needs the extra `instrumented-sessions[otel]`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from opentelemetry import _logs, metrics, trace
+
+try:
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+except ImportError as error:
+    raise ImportError(
+        "exporting over OTLP needs the OpenTelemetry SDK; run: pip install 'instrumented-sessions[otel]'"
+    ) from error
+
+logger = logging.getLogger(__name__)
+
+SPAN_INTERVAL_MS = 200
+METRIC_INTERVAL_MS = 5_000
+_QUEUE_SIZE = 2_048
+_NOISY_LOGGERS = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.sdk._shared_internal",
+    "opentelemetry.sdk.metrics._internal.export",
+)
+_QUIET_S = 300.0
+
+
+def resource(service_name: str | None) -> Resource:
+    """Return what names this process; what `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` say is kept."""
+    made = Resource.create({"service.name": service_name} if service_name else None)
+    if "service.instance.id" in made.attributes:
+        return made
+    return made.merge(fresh_instance())
+
+
+def fresh_instance() -> Resource:
+    """Return a new `service.instance.id`."""
+    return Resource({"service.instance.id": str(uuid.uuid4())})
+
+
+class Signal(Protocol):
+    """One of traces, metrics and logs."""
+
+    name: str
+
+    def start(self, endpoint: str | None, about: Resource) -> bool:
+        """Export to `endpoint`, a base address, or where `OTEL_*` says; False for one with its own."""
+        ...
+
+    def stop(self) -> None:
+        """Export what is queued and end; may block for as long as the collector makes it."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of the parent's pipe; called in the child after a fork."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """How many spans or logs found the queue full, or were refused by the collector."""
+        ...
+
+
+class _Pipe:
+    """Counts what goes into a batch processor and what comes out, so that no drop goes uncounted."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # Protects what follows.
+        self._pending = 0
+        self._capacity = 0
+        self.target: Any = None
+        self.dropped = 0
+
+    def open(self, capacity: int, make: Callable[[_Pipe], Any]) -> None:
+        """Let items flow into what `make` makes."""
+        with self._lock:
+            self._pending, self._capacity = 0, capacity
+        self.target = make(self)
+
+    def accepts(self) -> bool:
+        """Return whether there is room for one more; counts it either way."""
+        with self._lock:
+            if self._pending >= self._capacity:
+                self.dropped += 1
+                return False
+            self._pending += 1
+            return True
+
+    def taken(self, count: int) -> None:
+        """Note that `count` items have left the queue."""
+        with self._lock:
+            self._pending = max(0, self._pending - count)
+
+    def lost(self, count: int) -> None:
+        """Note that `count` items could not be exported."""
+        with self._lock:
+            self.dropped += count
+
+    def close(self) -> None:
+        """Export what is queued; blocks for as long as the collector makes it. What remains is dropped."""
+        target, self.target = self.target, None
+        if target is not None:
+            target.shutdown()
+            with self._lock:
+                self.dropped, self._pending = self.dropped + self._pending, 0
+
+    def reset(self) -> None:
+        """Begin at zero; called in the child after a fork, where another thread may have held the lock."""
+        self._lock = threading.Lock()
+        self._pending = self.dropped = 0
+        self.target = None
+
+
+class _CountedExporter:
+    """Tells a pipe what its batch processor takes out."""
+
+    def __init__(self, pipe: _Pipe, exporter: Any) -> None:
+        self._pipe = pipe
+        self._exporter = exporter
+
+    def export(self, batch: Sequence[Any]) -> Any:
+        self._pipe.taken(len(batch))
+        try:
+            result = self._exporter.export(batch)
+        except Exception:
+            self._pipe.lost(len(batch))
+            raise
+        if result.name != "SUCCESS":
+            self._pipe.lost(len(batch))
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return bool(self._exporter.force_flush(timeout_millis))
+
+
+class _SpanPipe(_Pipe, SpanProcessor):
+    def on_end(self, span: ReadableSpan) -> None:
+        target, context = self.target, span.get_span_context()
+        if target is not None and context is not None and context.trace_flags.sampled and self.accepts():
+            target.on_end(span)
+
+    def shutdown(self) -> None:
+        self.close()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        target = self.target
+        return True if target is None else bool(target.force_flush(timeout_millis))
+
+
+class _LogPipe(_Pipe):
+    """A log record processor; the class to derive from has had several names."""
+
+    def on_emit(self, log_record: Any) -> None:
+        target = self.target
+        if target is not None and self.accepts():
+            target.on_emit(log_record)
+
+    emit = on_emit  # Its name before 1.36.
+
+    def shutdown(self) -> None:
+        self.close()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        target = self.target
+        return True if target is None else bool(target.force_flush(timeout_millis))
+
+
+class _Traces:
+    name = "traces"
+
+    def __init__(self) -> None:
+        self._pipe = _SpanPipe()
+        self._provider: TracerProvider | None = None
+
+    def start(self, endpoint: str | None, about: Resource) -> bool:
+        if self._provider is None:
+            if not _is_unset(trace.get_tracer_provider()):
+                return False
+            provider = TracerProvider(resource=about, shutdown_on_exit=False)
+            provider.add_span_processor(self._pipe)
+            trace.set_tracer_provider(provider)
+            if trace.get_tracer_provider() is not provider:
+                return False
+            self._provider = provider
+        _rename(self._provider, about)
+        self._pipe.open(
+            _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
+            lambda pipe: BatchSpanProcessor(
+                _CountedExporter(pipe, OTLPSpanExporter(endpoint=_path(endpoint, "traces"))),  # type: ignore[arg-type]  # Quacks.
+                schedule_delay_millis=_number("OTEL_BSP_SCHEDULE_DELAY", SPAN_INTERVAL_MS),
+            ),
+        )
+        return True
+
+    def stop(self) -> None:
+        self._pipe.close()
+
+    def forget(self) -> None:
+        self._pipe.reset()
+
+    @property
+    def dropped(self) -> int:
+        return self._pipe.dropped
+
+
+class _Logs:
+    name = "logs"
+
+    def __init__(self) -> None:
+        self._pipe = _LogPipe()
+        self._provider: LoggerProvider | None = None
+
+    def start(self, endpoint: str | None, about: Resource) -> bool:
+        if self._provider is None:
+            if not _is_unset(_logs.get_logger_provider()):
+                return False
+            provider = LoggerProvider(resource=about, shutdown_on_exit=False)
+            provider.add_log_record_processor(self._pipe)  # type: ignore[arg-type]  # Quacks.
+            _logs.set_logger_provider(provider)
+            if _logs.get_logger_provider() is not provider:
+                return False
+            self._provider = provider
+        _rename(self._provider, about)
+        self._pipe.open(
+            _number("OTEL_BLRP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
+            lambda pipe: BatchLogRecordProcessor(
+                _CountedExporter(pipe, OTLPLogExporter(endpoint=_path(endpoint, "logs"))),  # type: ignore[arg-type]  # Quacks.
+                schedule_delay_millis=_number("OTEL_BLRP_SCHEDULE_DELAY", SPAN_INTERVAL_MS),
+            ),
+        )
+        return True
+
+    def stop(self) -> None:
+        self._pipe.close()
+
+    def forget(self) -> None:
+        self._pipe.reset()
+
+    @property
+    def dropped(self) -> int:
+        return self._pipe.dropped
+
+
+class _Reader(PeriodicExportingMetricReader):
+    """May be shut down twice, as removing a reader from its provider shuts it down again."""
+
+    _stopped = False
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        if not self._stopped:
+            self._stopped = True
+            super().shutdown(timeout_millis, **kwargs)
+
+
+class _Metrics:
+    name = "metrics"
+    dropped: int = 0  # Values are cumulative: the next export makes up for a lost one.
+
+    def __init__(self) -> None:
+        self._provider: MeterProvider | None = None
+        self._reader: _Reader | None = None
+
+    def start(self, endpoint: str | None, about: Resource) -> bool:
+        if self._provider is None and not _is_unset(metrics.get_meter_provider()):
+            return False
+        if self._provider is not None and not hasattr(self._provider, "add_metric_reader"):
+            logger.warning("metrics are not exported again; that needs opentelemetry-sdk 1.44 or later")
+            return False
+        reader = _Reader(
+            OTLPMetricExporter(endpoint=_path(endpoint, "metrics")),
+            export_interval_millis=_number("OTEL_METRIC_EXPORT_INTERVAL", METRIC_INTERVAL_MS),
+        )
+        if self._provider is None:
+            provider = MeterProvider([reader], resource=about, shutdown_on_exit=False)
+            metrics.set_meter_provider(provider)
+            if metrics.get_meter_provider() is not provider:
+                provider.shutdown()
+                return False
+            self._provider = provider
+        else:
+            _rename(self._provider, about)
+            self._provider.add_metric_reader(reader)
+        self._reader = reader
+        return True
+
+    def stop(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is None or self._provider is None:
+            return
+        reader.shutdown()
+        if hasattr(self._provider, "remove_metric_reader"):
+            self._provider.remove_metric_reader(reader)
+
+    def forget(self) -> None:
+        """Take the parent's reader, and with it the parent's counts, out of the child."""
+        reader, self._reader = self._reader, None
+        if (
+            reader is not None
+            and self._provider is not None
+            and hasattr(self._provider, "remove_metric_reader")
+        ):
+            self._provider.remove_metric_reader(reader)  # First, so that it exports nothing of the parent's.
+
+
+SIGNALS: tuple[Signal, ...] = (_Metrics(), _Traces(), _Logs())
+"""Ours, one set for the process."""
+
+
+class QuietLogs(logging.Filter):
+    """Lets an exporter complain once in five minutes: a collector that is down would fill the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether `record` is logged."""
+        if str(record.msg).startswith("Cannot call collect"):
+            return False  # A reader's last words after a fork; it was taken away on purpose.
+        now = time.monotonic()
+        if now - self._said.get(record.name, float("-inf")) < _QUIET_S:
+            return False
+        self._said[record.name] = now
+        return True
+
+    def install(self) -> None:
+        """Listen to the exporters' loggers."""
+        for name in _NOISY_LOGGERS:
+            logging.getLogger(name).addFilter(self)
+
+    def remove(self) -> None:
+        """Leave them alone."""
+        for name in _NOISY_LOGGERS:
+            logging.getLogger(name).removeFilter(self)
+
+
+def _is_unset(provider: object) -> bool:
+    """Return whether `provider` is the API's stand-in for one that may be set later."""
+    return type(provider).__name__.lstrip("_").startswith("Proxy")
+
+
+def _rename(provider: Any, about: Resource) -> None:
+    """Give a provider another resource; SDKs before 1.44 keep their first."""
+    if hasattr(provider, "_update_resource"):
+        provider._update_resource(about)
+
+
+def _path(endpoint: str | None, signal: str) -> str | None:
+    return None if endpoint is None else f"{endpoint.rstrip('/')}/v1/{signal}"
+
+
+def _number(variable: str, default: int) -> int:
+    try:
+        return int(os.environ.get(variable, "").strip() or default)
+    except ValueError:
+        logger.warning(
+            "environment variable %s=%r is not a number; using %s", variable, os.environ[variable], default
+        )
+        return default
