@@ -2,8 +2,8 @@
 # uses into a virtual environment of its own here. PYTHON=/path/to/python3.12 chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers test-fast test-browser test-mcp1 test-pythons bench wheel \
-	requirements clean
+.PHONY: help demo test check format lint types layers test-fast test-browser test-mcp1 test-otel-oldest \
+	test-pythons bench wheel requirements clean
 
 INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
 FAST := -m "not slow and not browser"
@@ -45,6 +45,9 @@ test-browser: .venv/.ready chromium ## Run the tests that drive a browser
 test-mcp1: .venv-mcp1/.ready .venv-mcp1-oldest/.ready ## Run the tests on the newest and the oldest mcp 1.x
 	$(call suite,.venv-mcp1,$(MCP_SUITE))
 	$(call suite,.venv-mcp1-oldest,$(MCP_SUITE))
+
+test-otel-oldest: .venv-otel-oldest/.ready ## Run the telemetry's tests on the oldest OpenTelemetry and Prometheus client
+	$(call suite,.venv-otel-oldest,tests/telemetry)
 
 test-pythons: .venv-core/.ready ## Run the fast tests on each Python from 3.10 to 3.13 that is here
 	@failed=; for found in $$(requirements/interpreters.sh); do \

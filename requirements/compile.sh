@@ -23,6 +23,7 @@ pin() {
 }
 
 pin core "$@"
+pin otel-oldest --extra otel --extra prometheus "$@"
 for name in demo dev mcp1 mcp1-oldest; do
     pin "$name" --extra all "$@"
 done

@@ -22,8 +22,17 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent.parent
-EXTRAS = {"core": "", "demo": "all", "dev": "all", "mcp1": "all", "mcp1-oldest": "all"}
-"""Each environment, and the extra of pyproject.toml that it has."""
+ALL = ("otel", "prometheus", "dashboard")
+EXTRAS = {
+    "core": (),
+    "demo": ALL,
+    "dev": ALL,
+    "mcp1": ALL,
+    "mcp1-oldest": ALL,
+    "otel-oldest": ("otel", "prometheus"),
+}
+"""Each environment, and the extras of pyproject.toml that it has."""
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MACHINES = [
     {"python_version": version, "python_full_version": f"{version}.0", "sys_platform": system, "extra": ""}
     for version, system in itertools.product(["3.10", "3.11", "3.12", "3.13"], ["linux", "darwin"])
@@ -54,15 +63,28 @@ def asked(name: str) -> Iterator[Requirement]:
             yield Requirement(line)
 
 
-def ours(extra: str) -> Iterator[Requirement]:
-    """This project's own requirements, those of one extra included."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    texts = list(project["dependencies"])
-    if extra:
-        (alias,) = map(Requirement, project["optional-dependencies"][extra])
-        for name in alias.extras:
-            texts += project["optional-dependencies"][name]
+def ours(extras: tuple[str, ...]) -> Iterator[Requirement]:
+    """This project's own requirements, those of some extras included."""
+    texts = [
+        *PROJECT["dependencies"],
+        *(text for one in extras for text in PROJECT["optional-dependencies"][one]),
+    ]
     yield from map(Requirement, texts)
+
+
+def test_extra_all_is_all_of_them() -> None:
+    """`[all]` names every other extra."""
+    extras = PROJECT["optional-dependencies"]
+    (alias,) = map(Requirement, extras["all"])
+    assert alias.name == PROJECT["name"]
+    assert alias.extras == set(ALL) == set(extras) - {"all"}
+
+
+def test_every_environment_is_known() -> None:
+    """No pin file is left behind by an environment that is gone, and none is missing."""
+    folder = ROOT / "requirements"
+    assert {path.stem for path in folder.glob("*.txt")} == set(EXTRAS)
+    assert {path.stem for path in folder.glob("*.in")} == {*EXTRAS, "tools"}
 
 
 @every_environment
