@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,6 +75,17 @@ class Announcer:
         scoped = [observer for observer in self._observers if hasattr(observer, "scope")]
         return self._scopes(scoped, event) if scoped else nullcontext()
 
+    @staticmethod
+    def joined(event: Event, *announcers: Announcer) -> AbstractContextManager[object]:
+        """Return the scopes of several announcers for `event`, as one context manager."""
+        scopes = [announcer.scope(event) for announcer in announcers if announcer.observers]
+        if len(scopes) == 1:
+            return scopes[0]
+        stack = ExitStack()
+        for scope in scopes:
+            stack.enter_context(scope)
+        return stack
+
     @contextmanager
     def _scopes(self, observers: list[Any], event: Event) -> Iterator[None]:
         with ExitStack() as stack:
@@ -108,6 +119,19 @@ class Announcer:
 
 AMBIENT = Announcer()
 """Observers of every manager and of the process-wide watchdog, existing and future."""
+
+_trace_id_reader: Callable[[], str | None] | None = None
+
+
+def read_trace_ids_with(reader: Callable[[], str | None] | None) -> None:
+    """Let telemetry say which trace the calling code belongs to, as 32 hexadecimal digits."""
+    global _trace_id_reader
+    _trace_id_reader = reader
+
+
+def current_trace_id() -> str | None:
+    """Return the trace of the calling code; None when nothing traces it."""
+    return _trace_id_reader() if _trace_id_reader is not None else None
 
 
 class Queued:

@@ -1,0 +1,147 @@
+"""Blocking chains: from the pool's books to who waits for whom, and what the last one is doing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..chain import BlockingChain, ChainLink
+from ..vocabulary import Phase
+from .permits import party
+from .records import CallTicket, Gate, Opening, RequestTicket, Ticket
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+_SERVER_PHASES = {
+    Phase.CONNECT: "connects to the server",
+    Phase.AUTHORIZE: "waits for a person to grant access",
+    Phase.NEGOTIATE: "waits for the server's answer to the handshake",
+}
+
+
+def chain_of(pool: Pool, ticket: Ticket, *, cycle: bool = False) -> BlockingChain:
+    """Return why `ticket` waits; `pool.mutex` must be held."""
+    now = pool.clock.monotonic()
+    phase: Phase = getattr(ticket, "phase", Phase.QUEUE)
+    links: list[ChainLink] = []
+    _Walk(pool, now, links).ticket(ticket)
+    waited_s = max(0.0, now - ticket.asked_at)
+    return BlockingChain(
+        key=ticket.key,
+        phase=phase,
+        waited_s=waited_s,
+        waiter=ticket.caller,
+        started_at=pool.clock.time() - waited_s,
+        links=tuple(links),
+        is_cycle=cycle,
+        trace_id=ticket.trace_id,
+        waiter_stack=ticket.stack(),
+    )
+
+
+class _Walk:
+    """One walk along the waits; visits every opening and call once."""
+
+    def __init__(self, pool: Pool, now: float, links: list[ChainLink]) -> None:
+        self._pool = pool
+        self._now = now
+        self._links = links
+        self._seen: set[Any] = set()
+
+    def ticket(self, ticket: Ticket) -> None:
+        if ticket in self._seen:
+            return
+        self._seen.add(ticket)
+        if isinstance(ticket, CallTicket):
+            self._call(ticket)
+        elif isinstance(ticket, RequestTicket):
+            if ticket.opening is None:
+                self._link("the portal's loop to take the request", None, ticket.asked_at, "")
+            else:
+                self._opening(ticket.opening)
+        else:
+            record = self._pool.leaving.get(ticket.key)
+            calls = len(record.calls) if record is not None else 0
+            self._link(f"the end of session {ticket.key}", None, ticket.asked_at, f"has {calls} calls in flight")
+
+    def _call(self, call: CallTicket) -> None:
+        if call.request is not None:
+            self.ticket(call.request)
+        elif call.acquisition is not None and call.acquisition.granted_at is None:
+            self._lock(call.acquisition.lock)
+        else:
+            answer = f"the server's answer to {call_name(call)} on session {call.key}"
+            self._link(answer, None, call.asked_at, "")
+
+    def _opening(self, opening: Opening) -> None:
+        if opening in self._seen:
+            return
+        self._seen.add(opening)
+        acquisition = opening.acquisition
+        holds = acquisition is not None and acquisition.granted_at is not None
+        name = opening.name + (f", which holds the {acquisition.lock.name}" if holds and acquisition else "")
+        since = opening.granted_at if opening.granted_at is not None else opening.started_at
+        connection = opening.connection
+        stack = connection.stack() if connection is not None else ()
+        self._link(name, opening, since, opening_doing(self._pool, opening, self._now), stack)
+        if acquisition is not None and not holds:
+            self._lock(acquisition.lock)
+        self._inside(opening)
+
+    def _lock(self, lock: Any) -> None:
+        holders = lock.holders
+        permits = f" ({lock.permits} permits)" if lock.permits and lock.permits > 1 else ""
+        if not holders:
+            return
+        holder = holders[0].owner
+        if isinstance(holder, Opening):
+            doing = opening_doing(self._pool, holder, self._now)
+            stack = holder.connection.stack() if holder.connection is not None else ()
+        else:
+            doing = f"waits for the server's answer to {call_name(holder)}"
+            stack = holder.stack()
+        self._link(lock.name + permits, holder, holders[0].granted_at, doing, stack)
+        if isinstance(holder, Opening):
+            self._inside(holder)
+
+    def _inside(self, opening: Opening) -> None:
+        """Follow what an opening's own work waits for."""
+        for other in self._pool.openings:
+            for request in other.requests:
+                if request.inside is opening:
+                    self.ticket(request)
+                    return
+
+    def _link(
+        self, waits_for: str, holder: Any, since: float, doing: str, stack: tuple[str, ...] = ()
+    ) -> None:
+        self._links.append(
+            ChainLink(
+                waits_for=waits_for,
+                holder=party(holder) if holder is not None else None,
+                held_s=max(0.0, self._now - since) if holder is not None else 0.0,
+                doing=doing,
+                stack=stack,
+            )
+        )
+
+
+def opening_doing(pool: Pool, opening: Opening, now: float) -> str:
+    """Say what an opening is doing now, as the end of a sentence."""
+    if opening.gate is Gate.DRAIN:
+        return "waits for the key's previous session to end"
+    if opening.gate is Gate.BACKOFF:
+        retry_at = pool.retry_at(opening.record.transport_id)
+        if retry_at is None:
+            return "waits for the outcome of the one attempt after a back-off"
+        return f"waits for the end of a back-off in {max(0.0, retry_at - now):.1f} s"
+    if opening.gate is Gate.ROOM:
+        return f"waits for room: max_sessions={pool.settings.max_sessions} are open and none is idle"
+    if opening.gate is Gate.LOCK and opening.acquisition is not None:
+        return f"waits for the {opening.acquisition.lock.name}"
+    return _SERVER_PHASES.get(opening.phase, "talks to the server")
+
+
+def call_name(call: CallTicket) -> str:
+    """Say what a call is, such as `tools/call forecast`."""
+    return f"{call.method} {call.target}" if call.target else call.method

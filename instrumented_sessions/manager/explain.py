@@ -1,0 +1,41 @@
+"""What waits now and why, in plain sentences: the answer to "why does my agent hang?"."""
+
+from __future__ import annotations
+
+from ..chain import BlockingChain
+from .statistics import ManagerStatistics
+
+_STACK_LINES = 8
+"""How many of the innermost frames of each stack are shown."""
+
+
+def explain(chains: list[BlockingChain], statistics: ManagerStatistics) -> str:
+    """Return the text; `chains` are ordered, the oldest first."""
+    if not chains:
+        return f"Nothing waits. {_summary(statistics)}"
+    count = f"{len(chains)} wait" if len(chains) > 1 else "1 waits"
+    lines = [f"{count}, the longest for {chains[0].waited_s:.1f} s. {_summary(statistics)}"]
+    for number, chain in enumerate(chains, 1):
+        lines += ["", f"{number}. {_first_upper(str(chain))}."]
+        if chain.trace_id:
+            lines.append(f"   Trace {chain.trace_id}.")
+        lines += _stack("the waiter", chain.waiter_stack)
+        for link in chain.links:
+            lines += _stack(str(link.holder) if link.holder else link.waits_for, link.stack)
+    return "\n".join(lines)
+
+
+def _summary(statistics: ManagerStatistics) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in statistics.sessions.items())
+    return f"Sessions: {states or 'none'}; {statistics.holders} permits are held."
+
+
+def _stack(whose: str, stack: tuple[str, ...]) -> list[str]:
+    if not stack:
+        return []
+    shown = stack[-_STACK_LINES:]
+    return [f"   Stack of {whose}, innermost last:", *(f"     {frame}" for frame in shown)]
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,612 @@
+"""`SessionManager`: the doors."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from .. import live
+from ..callbacks import CallbackThread, progress_for_loop, progress_for_thread
+from ..chain import BlockingChain
+from ..clock import SYSTEM_CLOCK
+from ..errors import BlockingCallError, PortalClosedError, SessionClosedError
+from ..events import BlockingCallRefused
+from ..live import Reading
+from ..observer import Announcer, Observer, current_trace_id
+from ..parking import AsyncioParker, Caller, ThreadParker, TrioParker, async_parker, runs_a_loop
+from ..portal import Portal
+from ..session import CallWork, Session
+from ..settings import Settings, check_limit_s
+from ..vocabulary import Outcome, SessionKey, SessionState
+from ..watchdog import process_watchdog
+from .connection import inside_opening
+from .explain import explain
+from .records import CallTicket, CloseTicket, Gate, Record, RequestTicket, Ticket
+from .shell import Shell
+from .statistics import ManagerStatistics, reading_of
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_GRACE_S = 5.0
+"""How long a caller whose limit has passed waits for an answer that is already on its way."""
+_CLOSE_GRACE_S = 3.0
+"""How long closing may take beyond its limit, to force what is left."""
+_numbers = itertools.count(1)
+
+
+class SessionManager:
+    """Long-lived MCP sessions, one for each transport and conversation, shared by threads and loops.
+
+    Opens nothing until first use. Sessions live on one loop in a thread of the manager's own; every
+    method may be called from any thread and any loop, unless it says otherwise. A context manager,
+    sync and async. What is not closed is closed when the main thread ends.
+
+    Args:
+        settings: Default `Settings.from_env()`.
+        observers: Told of every event; see `Observer`.
+
+    Raises:
+        ValueError: An environment variable cannot be read.
+        RuntimeError: gevent or eventlet has patched this process.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, observers: Iterable[Observer] = ()) -> None:
+        _refuse_green_threads()
+        self.settings = Settings.from_env() if settings is None else settings
+        self._observers = Announcer(observers)
+        self._name = f"instrumented-sessions-portal-{next(_numbers)}"
+        self._reset()
+        live.register(self)
+        _managers.add(self)
+
+    def _reset(self) -> None:
+        """Begin with nothing: at first, and in the child after a fork."""
+        self._lock = threading.Lock()  # Protects the portal's start and end.
+        self._portal: Portal | None = None
+        self._end: CloseTicket | None = None
+        self._ended = False
+        self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._watch: Any = None
+        self._callbacks = CallbackThread(f"{self._name}-callbacks")
+        self._shell = Shell(self.settings, SYSTEM_CLOCK, self._observers, self._make_handle)
+        self._warm = self._shell.pool.warm
+
+    def __repr__(self) -> str:
+        state = "closed" if self._ended else "closing" if self._end is not None else "open"
+        pool = self._shell.pool
+        return f"<SessionManager {state}, {len(pool.active)} sessions, {len(self._shell.tickets)} wait>"
+
+    # -- sessions -------------------------------------------------------------------------------
+
+    def session(
+        self, transport: Any, conversation: str = "default", *, timeout_s: float | None = None
+    ) -> Session:
+        """Return the READY session of `transport` and `conversation`; a warm one at once.
+
+        Callers of one key share one opening and get the identical object.
+
+        Args:
+            transport: How to reach the server; build it once and keep it.
+            conversation: Whose session it is.
+            timeout_s: Limit in seconds for all of it; default `Settings.acquire_timeout_s`.
+                0: do not wait.
+
+        Raises:
+            SessionTimeoutError: A limit passed; says what it waited for.
+            SessionOpenError: The session could not be opened.
+            TransportConflictError: The transport's id is in use for another target.
+            DeadlockError: Waiting would never end.
+            BlockingCallError: The session is not warm, and this thread runs an event loop.
+            PortalClosedError: The manager is closed.
+        """
+        handle: Session | None = self._warm.get((transport.id, conversation))
+        if handle is not None and handle._transport is transport and timeout_s is None:
+            handle._hit()
+            return handle
+        return self._session(transport, conversation, timeout_s)
+
+    async def asession(
+        self, transport: Any, conversation: str = "default", *, timeout_s: float | None = None
+    ) -> Session:
+        """Return the READY session of `transport` and `conversation` without blocking the loop.
+
+        As `session`, from any asyncio, uvloop or trio loop; does not raise `BlockingCallError`.
+        """
+        handle: Session | None = self._warm.get((transport.id, conversation))
+        if handle is not None and handle._transport is transport and timeout_s is None:
+            handle._hit()
+            return handle
+        return await self._asession(transport, conversation, timeout_s)
+
+    def _session(self, transport: Any, conversation: str, timeout_s: float | None) -> Session:
+        limit_s = self._limit(timeout_s, self.settings.acquire_timeout_s)
+        handle = self._warm_equal(transport, conversation)
+        if handle is not None:
+            return handle
+        self._guard("session()", "asession()", SessionKey(transport.id, conversation))
+        parker = ThreadParker()
+        ticket = self._ask(transport, conversation, limit_s, parker)
+        try:
+            self._park(parker, ticket)
+        finally:
+            self._conclude_request(ticket)
+        return self._handle_of(ticket)
+
+    async def _asession(self, transport: Any, conversation: str, timeout_s: float | None) -> Session:
+        limit_s = self._limit(timeout_s, self.settings.acquire_timeout_s)
+        handle = self._warm_equal(transport, conversation)
+        if handle is not None:
+            return handle
+        parker = async_parker()
+        ticket = self._ask(transport, conversation, limit_s, parker)
+        try:
+            await self._apark(parker, ticket)
+        finally:
+            self._conclude_request(ticket)
+        return self._handle_of(ticket)
+
+    def _warm_equal(self, transport: Any, conversation: str) -> Session | None:
+        """Find a warm session of an equal transport, which is not the identical object."""
+        _check_target(transport, conversation)
+        handle: Session | None = self._warm.get(SessionKey(transport.id, conversation))
+        if handle is None or not (handle._transport is transport or handle._transport == transport):
+            return None
+        handle._hit()
+        return handle
+
+    def _ask(
+        self, transport: Any, conversation: str, limit_s: float, parker: ThreadParker | AsyncioParker | TrioParker
+    ) -> RequestTicket:
+        portal = self._running_portal()
+        self._watch_caller(parker)
+        ticket = RequestTicket(
+            transport, conversation, parker.wake, parker.caller.party, SYSTEM_CLOCK.monotonic(), limit_s
+        )
+        self._introduce(ticket, parker.caller)
+        self._shell.announce_requested(ticket)
+        if limit_s > 0:
+            self._post(portal, ticket, self._shell.request, ticket)
+        return ticket
+
+    def _conclude_request(self, ticket: RequestTicket) -> None:
+        if ticket.claim():
+            ticket.ended_phase = ticket.phase
+            ticket.outcome = Outcome.CANCELLED
+        self._shell.tickets.pop(ticket, None)
+        if ticket.outcome in (Outcome.TIMEOUT, Outcome.CANCELLED):
+            self._post_quietly(self._shell.leave, ticket)
+        self._shell.announce_acquired(ticket)
+
+    def _handle_of(self, ticket: RequestTicket) -> Session:
+        if ticket.error is not None:
+            raise ticket.error
+        handle: Session = ticket.value.handle
+        return handle
+
+    def _make_handle(self, record: Record) -> Session:
+        handle = Session(record, self)
+        handle._transport = record.transport
+        handle._hit = record.hits.hit
+        return handle
+
+    # -- calls ----------------------------------------------------------------------------------
+
+    def call(self, session: Session, work: CallWork, timeout_s: float | None) -> Any:
+        """Make a call on a handle and wait for it; used by `Session`."""
+        door = {"tools/call": "call_tool", "tools/list": "list_tools"}.get(work.method, work.method)
+        limit_s = self._limit(timeout_s, self.settings.call_timeout_s)
+        self._guard(f"{door}()", f"a{door}()", session.key)
+        parker = ThreadParker()
+        tell = progress_for_thread(work.progress, self._callbacks) if work.progress is not None else None
+        call = self._start_call(session, work, limit_s, parker, tell)
+        try:
+            self._park(parker, call)
+        finally:
+            self._conclude_call(call)
+        return self._result_of(call)
+
+    async def acall(self, session: Session, work: CallWork, timeout_s: float | None) -> Any:
+        """Make a call on a handle without blocking the loop; used by `Session`."""
+        limit_s = self._limit(timeout_s, self.settings.call_timeout_s)
+        parker = async_parker()
+        tell = progress_for_loop(work.progress, parker) if work.progress is not None else None
+        call = self._start_call(session, work, limit_s, parker, tell)
+        try:
+            await self._apark(parker, call)
+        finally:
+            self._conclude_call(call)
+        return self._result_of(call)
+
+    def _start_call(
+        self, session: Session, work: CallWork, limit_s: float,
+        parker: ThreadParker | AsyncioParker | TrioParker, tell: Any,
+    ) -> CallTicket:
+        if session.state is SessionState.CLOSED:
+            raise SessionClosedError(
+                f"session {session.key} was closed; ask the manager for a new one", key=session.key
+            )
+        portal = self._running_portal()
+        self._watch_caller(parker)
+        record: Any = session._record
+        call = CallTicket(
+            record.transport, session.key.conversation, parker.wake, parker.caller.party,
+            SYSTEM_CLOCK.monotonic(), limit_s,
+        )
+        call.method, call.target, call.session = work.method, work.target, session
+        self._introduce(call, parker.caller)
+        if limit_s > 0:
+            self._post(portal, call, self._shell.start_call, call, session, work, tell)
+        return call
+
+    def _conclude_call(self, call: CallTicket) -> None:
+        if call.claim():
+            call.ended_phase = call.phase
+            call.outcome = Outcome.CANCELLED
+        self._shell.tickets.pop(call, None)
+        if call.outcome in (Outcome.TIMEOUT, Outcome.CANCELLED):
+            self._post_quietly(self._shell.left_call, call)
+
+    def _result_of(self, call: CallTicket) -> Any:
+        if call.error is not None:
+            raise call.error
+        return call.value
+
+    # -- closing --------------------------------------------------------------------------------
+
+    def close_session(
+        self, transport: Any, conversation: str = "default", *, timeout_s: float | None = None
+    ) -> None:
+        """Drain one session and close its handle; calls on it then raise `SessionClosedError`.
+
+        Waits until it has ended, at most `timeout_s` seconds (default `Settings.close_timeout_s`);
+        calls in flight may end within it. The next `session()` gives a new handle. Unknown ones
+        are ignored.
+
+        Raises:
+            SessionTimeoutError: It has not ended within the limit; it ends later.
+            BlockingCallError: This thread runs an event loop.
+        """
+        ticket_and_parker = self._begin_close_session(transport, conversation, timeout_s, blocking=True)
+        if ticket_and_parker is not None:
+            ticket, parker = ticket_and_parker
+            assert isinstance(parker, ThreadParker)
+            try:
+                self._park(parker, ticket)
+            finally:
+                self._shell.tickets.pop(ticket, None)
+            self._result_of_close(ticket)
+
+    async def aclose_session(
+        self, transport: Any, conversation: str = "default", *, timeout_s: float | None = None
+    ) -> None:
+        """Drain one session and close its handle without blocking the loop; as `close_session`."""
+        ticket_and_parker = self._begin_close_session(transport, conversation, timeout_s, blocking=False)
+        if ticket_and_parker is not None:
+            ticket, parker = ticket_and_parker
+            assert not isinstance(parker, ThreadParker)
+            try:
+                await self._apark(parker, ticket)
+            finally:
+                self._shell.tickets.pop(ticket, None)
+            self._result_of_close(ticket)
+
+    def _begin_close_session(
+        self, transport: Any, conversation: str, timeout_s: float | None, *, blocking: bool
+    ) -> tuple[CloseTicket, ThreadParker | AsyncioParker | TrioParker] | None:
+        limit_s = self._limit(timeout_s, self.settings.close_timeout_s)
+        _check_target(transport, conversation)
+        if blocking:
+            self._guard("close_session()", "aclose_session()", SessionKey(transport.id, conversation))
+        portal = self._portal
+        if portal is None:
+            return None  # Nothing was ever opened.
+        parker = ThreadParker() if blocking else async_parker()
+        ticket = self._close_ticket(transport, conversation, parker, limit_s)
+        self._introduce(ticket, parker.caller)
+        self._post(portal, ticket, self._shell.close_session, ticket)
+        return ticket, parker
+
+    def _result_of_close(self, ticket: CloseTicket) -> None:
+        if ticket.error is not None:
+            raise ticket.error
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Close every session and the portal; calls in flight may end within the limit.
+
+        Idempotent, and bounded by `timeout_s` seconds (default `Settings.close_timeout_s`) and a
+        moment to cut off what is left. Afterwards every door raises `PortalClosedError`.
+
+        Raises:
+            BlockingCallError: This thread runs an event loop.
+        """
+        limit_s = self._limit(timeout_s, self.settings.close_timeout_s)
+        if self._ended:
+            return
+        self._guard("close()", "aclose()", None)
+        parker = ThreadParker()
+        self._begin_close(parker, limit_s)
+        parker.park(limit_s + _CLOSE_GRACE_S)
+        self._finish_close()
+
+    async def aclose(self, timeout_s: float | None = None) -> None:
+        """Close every session and the portal without blocking the loop; as `close`."""
+        limit_s = self._limit(timeout_s, self.settings.close_timeout_s)
+        if self._ended:
+            return
+        parker = async_parker()
+        self._begin_close(parker, limit_s)
+        try:
+            await parker.apark(limit_s + _CLOSE_GRACE_S)
+        finally:
+            self._finish_close()
+
+    def _begin_close(self, parker: ThreadParker | AsyncioParker | TrioParker, limit_s: float) -> None:
+        """Let the portal close everything; `parker` is woken when its thread ends."""
+        with self._lock:
+            first, portal = self._end is None, self._portal
+            ticket = CloseTicket(_NoTransport, "", lambda: None, parker.caller.party,
+                                 SYSTEM_CLOCK.monotonic(), limit_s)
+            if first:
+                self._end = ticket
+        if portal is None:
+            parker.wake()
+            return
+        portal.when_ended(parker.wake)
+        if first:
+            ticket.after = portal.stop
+            try:
+                portal.post(self._shell.close, ticket)
+            except PortalClosedError:
+                parker.wake()
+
+    def _finish_close(self) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            portal = self._portal
+        if portal is not None:
+            if portal.is_alive():
+                logger.warning("%r was closed, but its portal's thread did not end within the limit", self)
+                portal.stop()
+            with self._shell.pool.mutex:
+                self._shell.pool.closed = True
+                self._warm.clear()
+        if self._watch is not None:
+            self._watch.close()
+        self._callbacks.close()
+        live.retire(self)
+
+    def __enter__(self) -> SessionManager:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> SessionManager:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # -- what is going on -------------------------------------------------------------------------
+
+    def add_observer(self, observer: Observer) -> None:
+        """Tell `observer` of later events.
+
+        Raises:
+            TypeError: It has no `on_event` method.
+        """
+        self._observers.add(observer)
+
+    def statistics(self) -> ManagerStatistics:
+        """Return one consistent snapshot; from any thread, also while every loop is stalled."""
+        return self._shell.statistics()
+
+    def hangs(self, older_than_s: float = 0.0) -> list[BlockingChain]:
+        """Return what waits now, the oldest first, and why.
+
+        Answers from any thread, also while every loop is stalled.
+
+        Args:
+            older_than_s: Leave out what has waited for less than this many seconds.
+        """
+        check_limit_s(older_than_s, "older_than_s")
+        tickets = [ticket for ticket in list(self._shell.tickets) if ticket.open]
+        chains = [self._shell.chain(ticket) for ticket in tickets]
+        return sorted(
+            (chain for chain in chains if chain.waited_s >= older_than_s), key=lambda chain: -chain.waited_s
+        )
+
+    def explain(self) -> str:
+        """Return what waits now, and why, in plain sentences with stacks; as `hangs`."""
+        return explain(self.hangs(), self.statistics())
+
+    def read_live(self) -> Reading:
+        """Return what telemetry reads at collection time."""
+        with self._shell.pool.mutex:
+            return reading_of(self._shell.pool)
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _limit(self, timeout_s: float | None, default_s: float) -> float:
+        return default_s if timeout_s is None else check_limit_s(timeout_s)
+
+    def _check_open(self) -> None:
+        if self._end is not None:
+            raise PortalClosedError("the manager is closed; make a new SessionManager")
+
+    def _running_portal(self) -> Portal:
+        """Return the portal, started on first use and again if it has died."""
+        portal = self._portal
+        if portal is not None and self._end is None and portal.is_alive():
+            return portal
+        with self._lock:
+            self._check_open()
+            if self._portal is None or not self._portal.is_alive():
+                self._start_portal()
+            assert self._portal is not None
+            return self._portal
+
+    def _start_portal(self) -> None:
+        portal = Portal(self._name, self._portal_died)
+        portal.start()
+        portal.post(self._shell.start)
+        self._portal = portal
+        if self._watch is None:
+            self._watch = process_watchdog().subscribe(
+                self._observers,
+                stall_threshold_s=self.settings.stall_threshold_s,
+                heartbeat_interval_s=self.settings.heartbeat_interval_s,
+                heartbeat_span_interval_s=self.settings.heartbeat_span_interval_s,
+            )
+        self._watch.watch(portal.loop, name="portal")
+
+    def _portal_died(self, reason: BaseException | None) -> None:
+        """Runs on the dying thread: fail what it carried, so that the next use starts a new one."""
+        self._shell.portal_died(reason)
+
+    def _watch_caller(self, parker: ThreadParker | AsyncioParker | TrioParker) -> None:
+        if not self.settings.watch_callers or isinstance(parker, ThreadParker):
+            return
+        loop = parker.loop if isinstance(parker, AsyncioParker) else parker.token
+        if loop not in self._watched and (self._portal is None or loop is not self._portal.loop):
+            self._watched.add(loop)
+            self._watch.watch(loop)
+
+    def _introduce(self, ticket: Ticket, caller: Caller) -> None:
+        """Note who waits, so that `hangs()` knows even before the portal does."""
+        opening = inside_opening.get()
+        if opening is not None and opening.gate is not Gate.DONE:
+            ticket.inside = opening
+            ticket.party_id = ("opening", opening.id)
+        else:
+            ticket.party_id = caller.party_id
+        ticket.stack = caller.stack
+        ticket.trace_id = current_trace_id()
+        self._shell.tickets[ticket] = None
+
+    def _post(self, portal: Portal, ticket: Ticket, function: Any, *args: Any) -> None:
+        try:
+            portal.post(function, *args)
+        except PortalClosedError:
+            ticket.claim()
+            self._shell.tickets.pop(ticket, None)
+            raise
+
+    def _post_quietly(self, function: Any, *args: Any) -> None:
+        try:
+            if self._portal is not None:
+                self._portal.post(function, *args)
+        except PortalClosedError:
+            logger.debug("the portal has ended; nothing is left to tell it")
+
+    def _park(self, parker: ThreadParker, ticket: Ticket) -> None:
+        """Wait for the answer; a wait whose limit passes is claimed here."""
+        woken = parker.park(max(0.0, ticket.deadline - SYSTEM_CLOCK.monotonic()))
+        if not woken and not self._shell.time_out(ticket):
+            parker.park(_ANSWER_GRACE_S)
+
+    async def _apark(self, parker: AsyncioParker | TrioParker, ticket: Ticket) -> None:
+        woken = await parker.apark(max(0.0, ticket.deadline - SYSTEM_CLOCK.monotonic()))
+        if not woken and not self._shell.time_out(ticket):
+            await parker.apark(_ANSWER_GRACE_S)
+
+    def _guard(self, door: str, twin: str, key: SessionKey | None) -> None:
+        """Refuse a blocking door on a thread whose loop it would stop."""
+        on_portal = self._portal is not None and self._portal.is_current()
+        if not on_portal and (self.settings.blocking_call == "allow" or not runs_a_loop()):
+            return
+        loop = "the portal's own loop" if on_portal else "an event loop"
+        message = (
+            f"{door} would block {loop}, which runs on this thread ({threading.current_thread().name!r});"
+            f" use `await {twin}` instead, or call it from a worker thread (asyncio.to_thread)"
+        )
+        self._shell.announce(
+            BlockingCallRefused(
+                at=time.time(), key=key, door=door, twin=twin, caller=Caller().party
+            )
+        )
+        if not on_portal and self.settings.blocking_call == "warn":
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+            return
+        raise BlockingCallError(message, key=key)
+
+
+class _NoTransport:
+    id = ""
+    kind = ""
+
+
+def _check_target(transport: Any, conversation: Any) -> None:
+    if not isinstance(conversation, str) or not conversation:
+        raise ValueError(f"conversation must be a non-empty string; got {conversation!r}")
+    if not callable(getattr(transport, "connect", None)) or not isinstance(getattr(transport, "kind", None), str):
+        raise ValueError(
+            f"transport must have id, kind and connect(), such as StdioTransport; got {transport!r}"
+        )
+    if not isinstance(transport.id, str) or not transport.id:
+        raise ValueError(f"a transport's id must be a non-empty string; got {transport.id!r}")
+
+
+def _refuse_green_threads() -> None:
+    """Patched threads and locks would run the portal on the thread that waits for it."""
+    for name, patched in (("gevent.monkey", "is_anything_patched"), ("eventlet.patcher", "is_monkey_patched")):
+        module = sys.modules.get(name)
+        check = getattr(module, patched, None)
+        if check is not None and (check("thread") if name.startswith("eventlet") else check()):
+            raise RuntimeError(
+                f"{name.split('.')[0]} has patched this process, so the portal's thread would be a"
+                " green thread of the one that waits for it; use instrumented-sessions in a process without it"
+            )
+
+
+_managers: weakref.WeakSet[SessionManager] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """Close what is still open when the main thread ends, all at once, within their limits."""
+    parkers = []
+    for manager in list(_managers):
+        if manager._portal is not None and not manager._ended:
+            parker = ThreadParker()
+            manager._begin_close(parker, manager.settings.close_timeout_s)
+            parkers.append((manager, parker))
+    for manager, parker in parkers:
+        parker.park(manager.settings.close_timeout_s)
+        manager._finish_close()
+
+
+def _after_fork_in_child() -> None:
+    """The child has none of the parent's threads; it opens its own sessions."""
+    for manager in list(_managers):
+        if manager._end is None:
+            for record in list(manager._shell.pool.known.values()):
+                record.forget()
+            manager._reset()
+    live.reset()
+    for manager in list(_managers):
+        live.register(manager)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+# Before the threads of the program are joined: one of them may wait for a call that never ends.
+# `concurrent.futures` does the same.
+_register_at_exit = getattr(threading, "_register_atexit", atexit.register)
+_register_at_exit(_close_all)

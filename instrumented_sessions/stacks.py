@@ -1,0 +1,66 @@
+"""Stacks of threads and of suspended tasks, readable from any thread."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from asyncio import Task
+from types import FrameType
+from typing import Any
+
+from .chain import CodeLocation
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_MAX_FRAMES = 64
+
+
+def caller_location() -> CodeLocation | None:
+    """Return the innermost line outside this package that led here; None when there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return _location(frame, frame.f_lineno) if frame is not None else None
+
+
+def thread_stack(thread_id: int) -> tuple[str, ...]:
+    """Return the stack of a running thread, outermost call first; empty when it has ended."""
+    frame = sys._current_frames().get(thread_id)
+    frames: list[str] = []
+    while frame is not None and len(frames) < _MAX_FRAMES:
+        frames.append(str(_location(frame, frame.f_lineno)))
+        frame = frame.f_back
+    return tuple(reversed(frames))
+
+
+def task_stack(task: Task[Any]) -> tuple[str, ...]:
+    """Return the await chain of a suspended task, outermost first, down to what it waits for.
+
+    May be called from any thread: a task that moves meanwhile gives a shorter or mixed chain.
+    """
+    frames: list[str] = []
+    awaitable: Any = task.get_coro()
+    while awaitable is not None and len(frames) < _MAX_FRAMES:
+        frame, awaitable = _step(awaitable)
+        if frame is not None:
+            frames.append(str(_location(frame, frame.f_lineno)))
+    return tuple(frames)
+
+
+def _step(awaitable: Any) -> tuple[FrameType | None, Any]:
+    """Return the frame of one awaitable and what it waits for."""
+    for prefix, inner in (("cr", "cr_await"), ("ag", "ag_await"), ("gi", "gi_yieldfrom")):
+        if hasattr(awaitable, f"{prefix}_frame"):
+            return getattr(awaitable, f"{prefix}_frame"), getattr(awaitable, inner, None)
+    if type(awaitable).__name__ in ("async_generator_asend", "async_generator_athrow", "anext_awaitable",
+                                    "coroutine_wrapper"):
+        # These do not say what they drive; the collector knows.
+        for referent in gc.get_referents(awaitable):
+            if hasattr(referent, "ag_frame") or hasattr(referent, "cr_frame"):
+                return None, referent
+    return None, None
+
+
+def _location(frame: FrameType, line: int | None) -> CodeLocation:
+    code = frame.f_code
+    return CodeLocation(getattr(code, "co_qualname", code.co_name), code.co_filename, line or 0)
