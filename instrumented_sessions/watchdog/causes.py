@@ -1,0 +1,102 @@
+"""Why a loop stalled: a decision from evidence, in pure code that blames nobody without it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from ..vocabulary import StallCause
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured over a window of a stall; seconds. None where the system cannot tell."""
+
+    window_s: float
+    """How long was measured."""
+    cpu_s: float | None = None
+    """The loop's thread was on a CPU."""
+    run_delay_s: float | None = None
+    """The loop's thread was runnable but not scheduled, as far as the system has booked it."""
+    runnable: float = 0.0
+    """The share of samples in which the loop's thread was running or runnable, 0 to 1."""
+    sleeping: float = 0.0
+    """The share of samples in which the loop's thread was asleep in the system, 0 to 1."""
+    idle: float = 0.0
+    """The share of samples in which the loop waited for its next event, 0 to 1."""
+    gc_s: float = 0.0
+    """The garbage collector ran, in any thread."""
+    throttled_s: float | None = None
+    """The cgroup was throttled."""
+    late_s: float = 0.0
+    """The watchdog itself woke later than it meant to."""
+    own_run_delay_s: float | None = None
+    """The watchdog was runnable but not scheduled."""
+    gil_wait_s: float | None = None
+    """The watchdog was awake and waited for the GIL."""
+    process_cpu_s: float | None = None
+    """All threads of the process, on all CPUs."""
+    other_cpu_s: float = 0.0
+    """The busiest Python thread besides the loop's."""
+
+    def items(self) -> tuple[tuple[str, float], ...]:
+        """Return what is known, for `StallReport.evidence`."""
+        return tuple((name, round(value, 6)) for name, value in asdict(self).items() if value is not None)
+
+
+def decide(evidence: Evidence) -> StallCause:
+    """Return the cause that the evidence supports, else `unknown`.
+
+    Every cause needs more than half of the window. What stops everybody (collector, quota) comes first.
+    Then the watchdog suspects itself: if it did not run either, the code is at fault only when somebody
+    had the GIL meanwhile.
+    """
+    half_s = evidence.window_s / 2
+    if evidence.gc_s > half_s:
+        return StallCause.GC
+    if evidence.cpu_s is None:
+        return StallCause.UNKNOWN
+    if evidence.cpu_s > half_s:
+        return _decide_on_cpu(evidence, half_s)
+    if (evidence.throttled_s or 0.0) > half_s and evidence.sleeping <= 0.5:
+        return StallCause.THROTTLED
+    if evidence.run_delay_s is None:
+        return StallCause.UNKNOWN
+    if evidence.late_s > half_s:
+        return _decide_late(evidence, evidence.run_delay_s, half_s)
+    return _decide_on_time(evidence, evidence.cpu_s, evidence.run_delay_s)
+
+
+def _decide_on_cpu(evidence: Evidence, half_s: float) -> StallCause:
+    """The loop's thread had a CPU; did it let other Python threads run?"""
+    if evidence.late_s <= half_s:
+        return StallCause.CPU
+    # A watchdog that was starved proves nothing about the GIL.
+    return StallCause.CPU if (evidence.own_run_delay_s or 0.0) > evidence.late_s / 2 else StallCause.GIL
+
+
+def _decide_late(evidence: Evidence, run_delay_s: float, half_s: float) -> StallCause:
+    """The watchdog itself could not run for most of the window."""
+    if (evidence.own_run_delay_s or 0.0) > half_s or run_delay_s > half_s:
+        return StallCause.STARVED
+    if (evidence.gil_wait_s or 0.0) > half_s:
+        return StallCause.GIL
+    if evidence.process_cpu_s is not None and evidence.process_cpu_s < evidence.window_s / 5:
+        return StallCause.SUSPENDED  # Nobody ran and nobody waited.
+    return StallCause.UNKNOWN
+
+
+def _decide_on_time(evidence: Evidence, cpu_s: float, run_delay_s: float) -> StallCause:
+    """The watchdog ran, the loop did not."""
+    off_cpu_s = max(evidence.window_s - cpu_s - run_delay_s, 0.0)
+    if evidence.runnable > evidence.sleeping:
+        # The system books a delay only when it ends: runnable without a CPU is a delay that goes on.
+        run_delay_s, off_cpu_s = run_delay_s + off_cpu_s, 0.0
+    most_s = max(cpu_s, run_delay_s, off_cpu_s)
+    if cpu_s == most_s:
+        return StallCause.CPU
+    if run_delay_s == most_s:
+        return StallCause.STARVED
+    if evidence.idle > 0.5:
+        # Waiting for an event with an overdue timer: whoever is late, it is not the program.
+        return StallCause.UNKNOWN
+    return StallCause.BLOCKING_CALL if evidence.sleeping > 0.5 else StallCause.UNKNOWN

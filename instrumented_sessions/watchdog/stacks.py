@@ -1,0 +1,180 @@
+"""Stacks of a stalled loop: read frames, find the program's own, aggregate samples."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Sequence
+from enum import Enum
+from functools import lru_cache
+from types import CodeType, FrameType
+from typing import NamedTuple
+
+from ..chain import CodeLocation
+from ..events import StackSample
+
+MAX_FRAMES = 100
+"""The innermost frames that are kept of a stack."""
+MAX_STACKS = 20
+"""How many different stacks are kept of one stall."""
+
+_STDLIB = tuple(
+    {os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib")}
+    | {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")}
+)
+_THIRD_PARTY = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_MACHINERY = frozenset(
+    {"uvloop", "trio", "anyio", "sniffio", "outcome", "nest_asyncio", "asyncio", "greenlet"}
+)
+_THIS_LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_TURNS = frozenset({("base_events.py", "_run_once"), ("_run.py", "unrolled_run")})
+"""The functions of asyncio and trio that wait for events and run callbacks in turn."""
+
+
+class Origin(Enum):
+    """Whose code a file is."""
+
+    PROGRAM = 0
+    LIBRARY = 1
+    """An installed package."""
+    MACHINERY = 2
+    """The standard library, an event loop, or this library: never the culprit."""
+
+
+@lru_cache(maxsize=4096)
+def origin_of(file: str) -> Origin:
+    """Return whose code `file` is."""
+    if file.startswith(("<frozen ", _THIS_LIBRARY)):
+        return Origin.MACHINERY
+    for marker in _THIRD_PARTY:
+        _, found, inside = file.rpartition(marker)
+        if found:
+            package = inside.split(os.sep, 1)[0].removesuffix(".py")
+            return Origin.MACHINERY if package in _MACHINERY else Origin.LIBRARY
+    return Origin.MACHINERY if file.startswith(_STDLIB) else Origin.PROGRAM
+
+
+class Stack(NamedTuple):
+    """One sample of one thread."""
+
+    frames: tuple[CodeLocation, ...]
+    """Outermost call first, `MAX_FRAMES` at most."""
+    inside: int
+    """Where in `frames` the loop's callback begins; what comes before runs the loop itself."""
+    awaits: tuple[CodeLocation, ...]
+    """The frames of coroutines, outermost first: the await chain of the running task."""
+    idle: bool
+    """Whether the loop waited for its next event."""
+
+    @property
+    def culprit(self) -> CodeLocation | None:
+        """The innermost frame of the program; of an installed package where the program has none."""
+        library = None
+        for location in reversed(self.frames[self.inside :]):
+            origin = origin_of(location.file)
+            if origin is Origin.PROGRAM:
+                return location
+            if origin is Origin.LIBRARY and library is None:
+                library = location
+        return library
+
+
+def read_stack(frame: FrameType | None, base: CodeType | None = None) -> Stack:
+    """Return the stack that ends in `frame`, of any thread.
+
+    Args:
+        frame: The innermost frame.
+        base: The code from which the loop runs its callbacks; None if not known.
+    """
+    walked: list[tuple[CodeType, int]] = []
+    while frame is not None and len(walked) < MAX_FRAMES:
+        walked.append((frame.f_code, frame.f_lineno or 0))
+        frame = frame.f_back
+    walked.reverse()
+    frames = tuple(CodeLocation(code.co_name, code.co_filename, line) for code, line in walked)
+    inside = 0
+    if base is not None and frame is None:
+        # Without the base in it, the whole stack is the loop's own.
+        inside = next(
+            (depth for depth in range(len(walked), 0, -1) if walked[depth - 1][0] is base), len(walked)
+        )
+    awaits = tuple(
+        location
+        for location, (code, _) in zip(frames[inside:], walked[inside:], strict=True)
+        if code.co_flags & _COROUTINE and origin_of(location.file) is not Origin.MACHINERY
+    )
+    return Stack(frames, inside, awaits, _is_idle(frames, inside))
+
+
+_COROUTINE = 0x80 | 0x100 | 0x200  # inspect.CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR
+
+
+def _is_idle(frames: Sequence[CodeLocation], inside: int) -> bool:
+    if not frames:
+        return True
+    names = [(os.path.basename(location.file), location.function) for location in frames[-3:]]
+    if names[-1][1] in ("select", "_poll", "get_events"):
+        return any(name in _TURNS for name in names)
+    # uvloop waits in native code, so that the caller of the loop is the innermost frame. In asyncio the
+    # innermost frame is the base only while a callback that is a native function runs.
+    return inside == len(frames) and names[-1] != ("events.py", "_run") and names[-1] not in _TURNS
+
+
+class Samples:
+    """The samples of one stall, aggregated; bounded in memory."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        """How many samples were taken."""
+        self.idle = 0
+        """How many of them found the loop waiting for its next event."""
+        self.tasks: Counter[str] = Counter()
+        """How often each task was seen running."""
+        self._stacks: Counter[tuple[CodeLocation, ...]] = Counter()
+        self._culprits: Counter[CodeLocation] = Counter()
+        self._awaits: dict[CodeLocation, tuple[CodeLocation, ...]] = {}
+
+    def add(self, stack: Stack, task: str | None) -> None:
+        """Count one sample."""
+        self.total += 1
+        if stack.idle:
+            self.idle += 1
+        if stack.frames and (stack.frames in self._stacks or len(self._stacks) < MAX_STACKS):
+            self._stacks[stack.frames] += 1
+        if task is not None and (task in self.tasks or len(self.tasks) < MAX_STACKS):
+            self.tasks[task] += 1
+        culprit = None if stack.idle else stack.culprit
+        if culprit is not None and (culprit in self._culprits or len(self._culprits) < MAX_STACKS):
+            self._culprits[culprit] += 1
+            self._awaits[culprit] = stack.awaits
+
+    @property
+    def culprit(self) -> CodeLocation | None:
+        """The line that was seen most often among those of the function that was seen most often."""
+        functions: Counter[tuple[str, str]] = Counter()
+        for location, count in self._culprits.items():
+            functions[location.file, location.function] += count
+        if not functions:
+            return None
+        (most, _), *_ = functions.most_common(1)
+        return max(
+            (location for location in self._culprits if (location.file, location.function) == most),
+            key=self._culprits.__getitem__,
+        )
+
+    @property
+    def awaits(self) -> tuple[CodeLocation, ...]:
+        """The await chain that led to the culprit, outermost first."""
+        culprit = self.culprit
+        return () if culprit is None else self._awaits[culprit]
+
+    def stacks(self) -> tuple[StackSample, ...]:
+        """Return the different stacks, the most frequent first."""
+        return tuple(StackSample(frames, count) for frames, count in self._stacks.most_common())
+
+
+def current_frames() -> dict[int, FrameType]:
+    """Return the innermost frame of every Python thread, by thread id; takes about a microsecond."""
+    return sys._current_frames()

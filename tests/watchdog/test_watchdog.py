@@ -1,0 +1,329 @@
+"""Real loops that really stall; the stall lasts until its report came, so nothing sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from instrumented_sessions import live
+from instrumented_sessions.events import Event, LoopHeartbeat, LoopRecovered, LoopStalled, StallReport
+from instrumented_sessions.observer import AMBIENT, Announcer
+from instrumented_sessions.vocabulary import StallCause
+from instrumented_sessions.watchdog import LoopWatchdog, heartbeat_ages, process_watchdog, watch_loop
+
+PATIENCE_S = 10.0
+RUNNERS = ["asyncio", "uvloop", "trio"]
+
+
+class Witness:
+    """Keeps what it is told, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._changed = threading.Condition()
+
+    def on_event(self, event: Event) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def wait_for(
+        self, kind: type[Event], count: int = 1, where: Callable[[Any], bool] = lambda _: True
+    ) -> list[Any]:
+        def found() -> list[Any]:
+            return [event for event in self.events if isinstance(event, kind) and where(event)]
+
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(found()) >= count, PATIENCE_S), self.events
+            return found()
+
+    def reports(self, kind: type[Event] = LoopStalled) -> list[StallReport]:
+        return [event.report for event in self.events if isinstance(event, kind)]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def witness() -> Witness:
+    return Witness()
+
+
+@pytest.fixture
+def watchdog(witness: Witness) -> Iterator[LoopWatchdog]:
+    with LoopWatchdog(
+        observers=[witness], stall_threshold_s=0.05, heartbeat_interval_s=0.02, heartbeat_span_interval_s=0.2
+    ) as watchdog:
+        yield watchdog
+
+
+def run_on(runner: str, main: Callable[[], Any]) -> None:
+    """Run a coroutine function on a loop of this kind, in this thread."""
+    if runner == "trio":
+        import trio
+
+        trio.run(main)
+    elif runner == "uvloop":
+        import uvloop
+
+        loop = uvloop.new_event_loop()
+        try:
+            loop.run_until_complete(main())
+        finally:
+            loop.close()
+    else:
+        asyncio.run(main())
+
+
+def in_thread(function: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_stall_is_reported_while_it_lasts_with_its_line(
+    runner: str, witness: Witness, watchdog: LoopWatchdog
+) -> None:
+    """The program is stuck until the report of its being stuck has come."""
+
+    def culprit() -> None:
+        assert told.wait(PATIENCE_S)
+
+    async def main() -> None:
+        watchdog.watch(name="agent")
+        culprit()
+
+    told = threading.Event()
+    witness.on_event = _and_then(witness.on_event, told)  # type: ignore[method-assign]
+    run_on(runner, main)
+    [stalled] = witness.reports()[:1]
+    assert stalled.ongoing
+    assert stalled.loop == "agent"
+    assert stalled.cause is StallCause.BLOCKING_CALL
+    assert stalled.culprit is not None
+    assert (stalled.culprit.function, stalled.culprit.file) == ("culprit", __file__)
+    assert stalled.duration_s >= 0.05
+    assert stalled.stacks
+    assert stalled.task
+    [recovered] = witness.wait_for(LoopRecovered)
+    assert recovered.report.stall_id == stalled.stall_id
+    assert not recovered.report.ongoing
+    assert recovered.report.duration_s >= stalled.duration_s
+
+
+def _and_then(on_event: Callable[[Event], None], told: threading.Event) -> Callable[[Event], None]:
+    def both(event: Event) -> None:
+        on_event(event)
+        if isinstance(event, LoopStalled):
+            told.set()
+
+    return both
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_healthy_loop_is_summed_up_and_never_reported(
+    runner: str, witness: Witness, watchdog: LoopWatchdog
+) -> None:
+    """A loop that answers makes heartbeats with their lags, and no stall."""
+
+    run_on(runner, lambda: _until_summed_up(watchdog, witness, "healthy"))
+    heartbeat = witness.wait_for(LoopHeartbeat)[0]
+    assert heartbeat.loop == "healthy"
+    assert heartbeat.lags_s
+    assert all(lag_s > -0.01 for lag_s in heartbeat.lags_s)
+    assert heartbeat.window_s >= 0.2
+
+
+async def _until_summed_up(watchdog: LoopWatchdog, witness: Witness, name: str) -> None:
+    watchdog.watch(name=name)
+    while not any(isinstance(event, LoopHeartbeat) and event.loop == name for event in witness.events):
+        await anyio.sleep(0.01)
+
+
+def test_one_thread_watches_many_loops_and_blames_the_right_one(witness: Witness) -> None:
+    """Nineteen loops beat, the twentieth is stuck: only that one is reported."""
+    told = threading.Event()
+    ready = threading.Barrier(20)
+
+    def stuck() -> None:
+        assert told.wait(PATIENCE_S)
+
+    def run(number: int, watchdog: LoopWatchdog) -> None:
+        async def main() -> None:
+            watchdog.watch(name=f"loop-{number}")
+            await asyncio.get_running_loop().run_in_executor(None, ready.wait)
+            if number == 7:
+                stuck()
+            while not told.is_set():
+                await asyncio.sleep(0.01)
+
+        asyncio.run(main())
+
+    witness.on_event = _and_then(witness.on_event, told)  # type: ignore[method-assign]
+    with LoopWatchdog(observers=[witness], stall_threshold_s=0.5, heartbeat_interval_s=0.1) as watchdog:
+        threads = [in_thread(lambda number=number: run(number, watchdog)) for number in range(20)]  # type: ignore[misc]
+        for thread in threads:
+            thread.join(PATIENCE_S)
+    assert {report.loop for report in witness.reports()} == {"loop-7"}
+    assert _watchdog_threads() == []
+
+
+def _watchdog_threads() -> list[str]:
+    return [
+        thread.name for thread in threading.enumerate() if thread.name == "instrumented-sessions-watchdog"
+    ]
+
+
+def test_closed_loop_is_forgotten_and_never_a_stall(witness: Witness, watchdog: LoopWatchdog) -> None:
+    """A loop that was closed or let go is no stall, and the watchdog does not keep it alive."""
+    loop = asyncio.new_event_loop()
+    watchdog.watch(loop, "closed")
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    gone = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert gone() is None
+    witness.wait_for(LoopHeartbeat, where=lambda event: event.loop == "closed")
+    assert witness.reports() == []
+
+
+def test_loop_that_does_not_run_is_not_stalled(witness: Witness, watchdog: LoopWatchdog) -> None:
+    """Between two runs a loop has nothing to answer."""
+    loop = asyncio.new_event_loop()
+    try:
+        watchdog.watch(loop, "paused")
+        loop.run_until_complete(asyncio.sleep(0))
+        run_on("asyncio", lambda: _until_summed_up(watchdog, witness, "another"))
+        loop.run_until_complete(asyncio.sleep(0.05))
+    finally:
+        loop.close()
+    assert witness.reports() == []
+    assert witness.reports(LoopRecovered) == []
+
+
+def test_loop_without_a_name_is_called_after_its_thread(witness: Witness, watchdog: LoopWatchdog) -> None:
+    """The main thread's loop is `main`, any other `other`; a name given later wins."""
+
+    async def main() -> None:
+        watchdog.watch()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    witness.wait_for(LoopHeartbeat, where=lambda event: event.loop == "main")
+    in_thread(lambda: asyncio.run(main())).join(PATIENCE_S)
+    witness.wait_for(LoopHeartbeat, where=lambda event: event.loop == "other")
+
+    async def named() -> None:
+        watchdog.watch()
+        watchdog.watch(name="given")
+        await asyncio.sleep(0.05)
+
+    asyncio.run(named())
+    witness.wait_for(LoopHeartbeat, where=lambda event: event.loop == "given")
+
+
+def test_heartbeat_ages_are_readable_while_the_loop_is_stalled(
+    witness: Witness, watchdog: LoopWatchdog
+) -> None:
+    """Age grows while the loop is stuck, for this process and for others."""
+    told = threading.Event()
+    ages: list[float] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, LoopStalled):
+            ages.append(live.read().heartbeat_age_s["aged"])
+            ages.append(heartbeat_ages(os.getpid())["aged"])
+            told.set()
+
+    witness.on_event = look  # type: ignore[method-assign]
+
+    async def main() -> None:
+        watchdog.watch(name="aged")
+        told.wait(PATIENCE_S)
+
+    asyncio.run(main())
+    assert len(ages) >= 2
+    assert all(age_s >= 0.05 for age_s in ages)
+
+
+def test_shared_watchdog_tells_everybody_once() -> None:
+    """Two managers and an ambient observer hear each event of a shared loop exactly once."""
+    ambient, first, second = Witness(), Witness(), Witness()
+    AMBIENT.add(ambient)
+    one = process_watchdog().subscribe(
+        Announcer([first]), stall_threshold_s=0.05, heartbeat_interval_s=0.02, heartbeat_span_interval_s=0.2
+    )
+    two = process_watchdog().subscribe(Announcer([second]), stall_threshold_s=5.0, heartbeat_interval_s=1.0)
+    told = threading.Event()
+    first.on_event = _and_then(first.on_event, told)  # type: ignore[method-assign]
+
+    async def main() -> None:
+        one.watch(name="shared")
+        two.watch()
+        watch_loop()
+        told.wait(PATIENCE_S)
+
+    try:
+        asyncio.run(main())
+        for each in (ambient, first, second):
+            [recovered] = each.wait_for(LoopRecovered)
+            assert recovered.report.loop == "shared"
+            assert len([event for event in each.events if isinstance(event, LoopStalled)]) == 1
+    finally:
+        one.close()
+        two.close()
+        process_watchdog().close()
+        AMBIENT.remove(ambient)
+
+
+def test_observer_that_raises_harms_nobody(witness: Witness) -> None:
+    """A failing observer is removed; the loop and the others go on."""
+
+    class Bad:
+        def on_event(self, event: Event) -> None:
+            raise RuntimeError("bad observer")
+
+    told = threading.Event()
+    witness.on_event = _and_then(witness.on_event, told)  # type: ignore[method-assign]
+
+    async def main() -> None:
+        watchdog.watch()
+        assert told.wait(PATIENCE_S)
+
+    with LoopWatchdog(
+        observers=[Bad(), witness], stall_threshold_s=0.05, heartbeat_interval_s=0.02
+    ) as watchdog:
+        asyncio.run(main())
+    assert len(witness.reports()) == 1
+
+
+def test_closing_is_idempotent_and_ends_the_thread(watchdog: LoopWatchdog) -> None:
+    """After `close` no thread and no heartbeat is left."""
+
+    async def main() -> None:
+        watchdog.watch()
+        await asyncio.sleep(0.05)
+        await asyncio.get_running_loop().run_in_executor(None, watchdog.close)
+
+    asyncio.run(main())
+    watchdog.close()
+    assert _watchdog_threads() == []
+    with pytest.raises(RuntimeError, match="closed"):
+        watchdog.watch()
+
+
+def test_only_loops_can_be_watched(watchdog: LoopWatchdog) -> None:
+    """What is no loop is refused, and so is a thread without one."""
+    with pytest.raises(TypeError, match="asyncio loops"):
+        watchdog.watch(object())
+    with pytest.raises(RuntimeError, match="no event loop runs"):
+        watchdog.watch()
+    with pytest.raises(ValueError, match="stall_threshold_s"):
+        LoopWatchdog(stall_threshold_s=0)
