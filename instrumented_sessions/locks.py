@@ -54,7 +54,9 @@ class PermitLock(Generic[OwnerT]):
         self._queue: dict[Acquisition[OwnerT], None] = {}
 
     def __repr__(self) -> str:
-        return f"<PermitLock {self.name!r} {len(self._holders)} of {self.permits} held, {len(self._queue)} wait>"
+        return (
+            f"<PermitLock {self.name!r} {len(self._holders)} of {self.permits} held, {len(self._queue)} wait>"
+        )
 
     @property
     def holders(self) -> list[Acquisition[OwnerT]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .chain import Party
-from .stacks import caller_location, task_stack, thread_stack
+from .stacks import caller_location, task_stack, thread_stack, without_own_frames
 
 
 class Parker(Protocol):
@@ -45,9 +45,9 @@ class Caller:
     def stack(self) -> tuple[str, ...]:
         """Return where the caller is now, outermost call first; from any thread."""
         if self._task is None:
-            return thread_stack(self.party.thread_id)
+            return without_own_frames(thread_stack(self.party.thread_id))
         task = self._task()
-        return task_stack(task) if isinstance(task, asyncio.Task) else ()
+        return without_own_frames(task_stack(task)) if isinstance(task, asyncio.Task) else ()
 
     @property
     def party_id(self) -> tuple[str, int]:
@@ -132,7 +132,6 @@ class TrioParker:
         with trio.move_on_after(timeout_s):
             await self._event.wait()
         return self._event.is_set()
-
 
 
 def async_parker() -> AsyncioParker | TrioParker:

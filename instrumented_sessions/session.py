@@ -66,9 +66,8 @@ class Session:
         self._hit: Callable[[], int] = int
 
     def __repr__(self) -> str:
-        return (
-            f"<Session {self.state.value} {self.key} generation {self.generation}, {self.in_flight} in flight>"
-        )
+        state, calls = self.state.value, self.in_flight
+        return f"<Session {state} {self.key} generation {self.generation}, {calls} in flight>"
 
     @property
     def key(self) -> SessionKey:
@@ -214,7 +213,7 @@ async def _initialize_result(client_session: Any) -> Any:
 
 
 def _tool_call(name: str, arguments: Mapping[str, Any] | None, progress: Progress | None) -> CallWork:
-    if not isinstance(name, str) or not name:
+    if not name or not isinstance(name, str):
         raise ValueError(f"name must be a non-empty string; got {name!r}")
     if arguments is not None and not isinstance(arguments, Mapping):
         raise ValueError(f"arguments must be a mapping or None; got {type(arguments).__name__}")
@@ -240,7 +239,7 @@ def _run(fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> CallWork:
     async def body(client: Any, _: Any) -> Any:
         awaitable = fn(client.session, *args)
         if not inspect.isawaitable(awaitable):
-            raise TypeError(f"{name} must return an awaitable, such as a coroutine; it returned {awaitable!r}")
+            raise TypeError(f"{name} must return an awaitable, such as a coroutine; it gave {awaitable!r}")
         return await awaitable
 
     return CallWork("run", name, body)

@@ -15,7 +15,7 @@ ENV_PREFIX = "INSTRUMENTED_SESSIONS_"
 BlockingCallPolicy = Literal["raise", "warn", "allow"]
 
 _MAY_BE_NONE = {"max_lifetime_s"}
-_MAY_BE_ZERO = {"backoff_initial_s", "backoff_max_s", "slow_call_threshold_s", "acquire_timeout_s", "call_timeout_s"}
+_MAY_BE_ZERO = {"backoff_initial_s", "backoff_max_s", "slow_call_threshold_s"}
 
 
 def check_limit_s(limit_s: float, name: str = "timeout_s") -> float:
@@ -108,16 +108,13 @@ class Settings:
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
         for field in fields(cls):
-            variable = ENV_PREFIX + field.name.upper()
-            text = environ.get(variable, "").strip()
-            if not text:
-                continue
-            try:
+            text = environ.get(ENV_PREFIX + field.name.upper(), "").strip()
+            if text:
                 values[field.name] = _parse(field.name, text)
-                cls(**{field.name: values[field.name]}) if field.name not in ("backoff_initial_s", "backoff_max_s") else None
-            except ValueError as error:
-                raise ValueError(f"environment variable {variable}={text!r}: {error}") from None
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{error} (set by {ENV_PREFIX}* in the environment)") from None
 
 
 def _granularity(value: Any) -> LockGranularity:
@@ -137,17 +134,22 @@ def _seconds(name: str, value: Any) -> float | None:
     return seconds
 
 
+_SWITCH = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+
 def _parse(name: str, text: str) -> Any:
-    if name == "watch_callers":
-        words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-        if text.lower() not in words:
-            raise ValueError("must be true or false")
-        return words[text.lower()]
+    """Return the value of setting `name` from its variable's text."""
     if name in ("granularity", "blocking_call"):
         return text.lower()
     if name in _MAY_BE_NONE and text.lower() == "none":
         return None
     try:
+        if name == "watch_callers":
+            return _SWITCH[text.lower()]
         return float(text) if name.endswith("_s") else int(text)
-    except ValueError:
-        raise ValueError("must be a number") from None
+    except (KeyError, ValueError):
+        wanted = "true or false" if name == "watch_callers" else "a number"
+        raise ValueError(f"{ENV_PREFIX}{name.upper()} must be {wanted}; got {text!r}") from None

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
-from asyncio import Task
 from types import FrameType
 from typing import Any
 
 from .chain import CodeLocation
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_DEMO = os.path.join(_PACKAGE, "demo", "")  # A program that uses this library, though it comes with it.
+_LOOPS = os.path.dirname(asyncio.__file__) + os.sep
 _MAX_FRAMES = 64
+_OPAQUE = frozenset(
+    {"async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper"}
+)
+
+
+def is_own(file: str) -> bool:
+    """Return whether `file` is this library's, rather than a program's."""
+    return file.startswith(_PACKAGE) and not file.startswith(_DEMO)
 
 
 def caller_location() -> CodeLocation | None:
-    """Return the innermost line outside this package that led here; None when there is none."""
+    """Return the innermost line outside this package that led here.
+
+    None when there is none, as in a task whose coroutine is one of this package's own.
+    """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and is_own(frame.f_code.co_filename):
         frame = frame.f_back
-    return _location(frame, frame.f_lineno) if frame is not None else None
+    if frame is None or frame.f_code.co_filename.startswith(_LOOPS):
+        return None
+    return _location(frame, frame.f_lineno)
+
+
+def without_own_frames(stack: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a stack without this package's frames at its inner end, unless nothing else is left."""
+    end = len(stack)
+    while end and f"({_PACKAGE}" in stack[end - 1] and f"({_DEMO}" not in stack[end - 1]:
+        end -= 1
+    return stack[:end] or stack
 
 
 def thread_stack(thread_id: int) -> tuple[str, ...]:
@@ -33,7 +56,7 @@ def thread_stack(thread_id: int) -> tuple[str, ...]:
     return tuple(reversed(frames))
 
 
-def task_stack(task: Task[Any]) -> tuple[str, ...]:
+def task_stack(task: asyncio.Task[Any]) -> tuple[str, ...]:
     """Return the await chain of a suspended task, outermost first, down to what it waits for.
 
     May be called from any thread: a task that moves meanwhile gives a shorter or mixed chain.
@@ -52,8 +75,7 @@ def _step(awaitable: Any) -> tuple[FrameType | None, Any]:
     for prefix, inner in (("cr", "cr_await"), ("ag", "ag_await"), ("gi", "gi_yieldfrom")):
         if hasattr(awaitable, f"{prefix}_frame"):
             return getattr(awaitable, f"{prefix}_frame"), getattr(awaitable, inner, None)
-    if type(awaitable).__name__ in ("async_generator_asend", "async_generator_athrow", "anext_awaitable",
-                                    "coroutine_wrapper"):
+    if type(awaitable).__name__ in _OPAQUE:
         # These do not say what they drive; the collector knows.
         for referent in gc.get_referents(awaitable):
             if hasattr(referent, "ag_frame") or hasattr(referent, "cr_frame"):

@@ -70,7 +70,9 @@ class Backoff:
         self.failures += 1
         self._failed_at = now
         self._suspect = True
-        longest = min(self._settings.backoff_max_s, self._settings.backoff_initial_s * 2 ** min(self.failures - 1, 60))
+        longest = min(
+            self._settings.backoff_max_s, self._settings.backoff_initial_s * 2 ** min(self.failures - 1, 60)
+        )
         pause_s = longest * self._rng.uniform(0.5, 1.0)
         self.retry_at = now + pause_s if pause_s > 0 else None
         return self._next() if self.retry_at is None else None

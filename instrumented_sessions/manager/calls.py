@@ -34,7 +34,9 @@ class CallShell(Protocol):
     ) -> None: ...
 
 
-async def perform(shell: CallShell, call: CallTicket, session: Session, body: CallBody, progress: Any) -> None:
+async def perform(
+    shell: CallShell, call: CallTicket, session: Session, body: CallBody, progress: Any
+) -> None:
     """Run one call to its end, in a task of its own; never raises."""
     try:
         with shell.call_scope(call):

@@ -62,7 +62,9 @@ class _Walk:
         else:
             record = self._pool.leaving.get(ticket.key)
             calls = len(record.calls) if record is not None else 0
-            self._link(f"the end of session {ticket.key}", None, ticket.asked_at, f"has {calls} calls in flight")
+            self._link(
+                f"the end of session {ticket.key}", None, ticket.asked_at, f"has {calls} calls in flight"
+            )
 
     def _call(self, call: CallTicket) -> None:
         if call.request is not None:

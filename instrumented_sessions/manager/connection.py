@@ -99,7 +99,9 @@ class Connection:
         stack = self.stack()
         logger.warning(
             "session %s #%d did not end within its limit and is left behind; it is at %s",
-            self.record.key, self.generation, stack[-1] if stack else "an unknown line",
+            self.record.key,
+            self.generation,
+            stack[-1] if stack else "an unknown line",
         )
         self._end(None)
 

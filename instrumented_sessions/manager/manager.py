@@ -79,7 +79,8 @@ class SessionManager:
         self._watch: Any = None
         self._callbacks = CallbackThread(f"{self._name}-callbacks")
         self._shell = Shell(self.settings, SYSTEM_CLOCK, self._observers, self._make_handle)
-        self._warm = self._shell.pool.warm
+        # Read by a plain tuple, which equals a SessionKey and costs less to make.
+        self._warm: dict[Any, Session] = self._shell.pool.warm
 
     def __repr__(self) -> str:
         state = "closed" if self._ended else "closing" if self._end is not None else "open"
@@ -109,7 +110,7 @@ class SessionManager:
             BlockingCallError: The session is not warm, and this thread runs an event loop.
             PortalClosedError: The manager is closed.
         """
-        handle: Session | None = self._warm.get((transport.id, conversation))
+        handle = self._warm.get((transport.id, conversation))
         if handle is not None and handle._transport is transport and timeout_s is None:
             handle._hit()
             return handle
@@ -122,14 +123,14 @@ class SessionManager:
 
         As `session`, from any asyncio, uvloop or trio loop; does not raise `BlockingCallError`.
         """
-        handle: Session | None = self._warm.get((transport.id, conversation))
+        handle = self._warm.get((transport.id, conversation))
         if handle is not None and handle._transport is transport and timeout_s is None:
             handle._hit()
             return handle
         return await self._asession(transport, conversation, timeout_s)
 
     def _session(self, transport: Any, conversation: str, timeout_s: float | None) -> Session:
-        limit_s = self._limit(timeout_s, self.settings.acquire_timeout_s)
+        limit_s = _limit(timeout_s, self.settings.acquire_timeout_s)
         handle = self._warm_equal(transport, conversation)
         if handle is not None:
             return handle
@@ -143,7 +144,7 @@ class SessionManager:
         return self._handle_of(ticket)
 
     async def _asession(self, transport: Any, conversation: str, timeout_s: float | None) -> Session:
-        limit_s = self._limit(timeout_s, self.settings.acquire_timeout_s)
+        limit_s = _limit(timeout_s, self.settings.acquire_timeout_s)
         handle = self._warm_equal(transport, conversation)
         if handle is not None:
             return handle
@@ -158,14 +159,18 @@ class SessionManager:
     def _warm_equal(self, transport: Any, conversation: str) -> Session | None:
         """Find a warm session of an equal transport, which is not the identical object."""
         _check_target(transport, conversation)
-        handle: Session | None = self._warm.get(SessionKey(transport.id, conversation))
+        handle = self._warm.get((transport.id, conversation))
         if handle is None or not (handle._transport is transport or handle._transport == transport):
             return None
         handle._hit()
         return handle
 
     def _ask(
-        self, transport: Any, conversation: str, limit_s: float, parker: ThreadParker | AsyncioParker | TrioParker
+        self,
+        transport: Any,
+        conversation: str,
+        limit_s: float,
+        parker: ThreadParker | AsyncioParker | TrioParker,
     ) -> RequestTicket:
         portal = self._running_portal()
         self._watch_caller(parker)
@@ -204,7 +209,7 @@ class SessionManager:
     def call(self, session: Session, work: CallWork, timeout_s: float | None) -> Any:
         """Make a call on a handle and wait for it; used by `Session`."""
         door = {"tools/call": "call_tool", "tools/list": "list_tools"}.get(work.method, work.method)
-        limit_s = self._limit(timeout_s, self.settings.call_timeout_s)
+        limit_s = _limit(timeout_s, self.settings.call_timeout_s)
         self._guard(f"{door}()", f"a{door}()", session.key)
         parker = ThreadParker()
         tell = progress_for_thread(work.progress, self._callbacks) if work.progress is not None else None
@@ -217,7 +222,7 @@ class SessionManager:
 
     async def acall(self, session: Session, work: CallWork, timeout_s: float | None) -> Any:
         """Make a call on a handle without blocking the loop; used by `Session`."""
-        limit_s = self._limit(timeout_s, self.settings.call_timeout_s)
+        limit_s = _limit(timeout_s, self.settings.call_timeout_s)
         parker = async_parker()
         tell = progress_for_loop(work.progress, parker) if work.progress is not None else None
         call = self._start_call(session, work, limit_s, parker, tell)
@@ -228,8 +233,12 @@ class SessionManager:
         return self._result_of(call)
 
     def _start_call(
-        self, session: Session, work: CallWork, limit_s: float,
-        parker: ThreadParker | AsyncioParker | TrioParker, tell: Any,
+        self,
+        session: Session,
+        work: CallWork,
+        limit_s: float,
+        parker: ThreadParker | AsyncioParker | TrioParker,
+        tell: Any,
     ) -> CallTicket:
         if session.state is SessionState.CLOSED:
             raise SessionClosedError(
@@ -239,8 +248,12 @@ class SessionManager:
         self._watch_caller(parker)
         record: Any = session._record
         call = CallTicket(
-            record.transport, session.key.conversation, parker.wake, parker.caller.party,
-            SYSTEM_CLOCK.monotonic(), limit_s,
+            record.transport,
+            session.key.conversation,
+            parker.wake,
+            parker.caller.party,
+            SYSTEM_CLOCK.monotonic(),
+            limit_s,
         )
         call.method, call.target, call.session = work.method, work.target, session
         self._introduce(call, parker.caller)
@@ -303,7 +316,7 @@ class SessionManager:
     def _begin_close_session(
         self, transport: Any, conversation: str, timeout_s: float | None, *, blocking: bool
     ) -> tuple[CloseTicket, ThreadParker | AsyncioParker | TrioParker] | None:
-        limit_s = self._limit(timeout_s, self.settings.close_timeout_s)
+        limit_s = _limit(timeout_s, self.settings.close_timeout_s)
         _check_target(transport, conversation)
         if blocking:
             self._guard("close_session()", "aclose_session()", SessionKey(transport.id, conversation))
@@ -311,7 +324,8 @@ class SessionManager:
         if portal is None:
             return None  # Nothing was ever opened.
         parker = ThreadParker() if blocking else async_parker()
-        ticket = self._close_ticket(transport, conversation, parker, limit_s)
+        now = SYSTEM_CLOCK.monotonic()
+        ticket = CloseTicket(transport, conversation, parker.wake, parker.caller.party, now, limit_s)
         self._introduce(ticket, parker.caller)
         self._post(portal, ticket, self._shell.close_session, ticket)
         return ticket, parker
@@ -329,7 +343,7 @@ class SessionManager:
         Raises:
             BlockingCallError: This thread runs an event loop.
         """
-        limit_s = self._limit(timeout_s, self.settings.close_timeout_s)
+        limit_s = _limit(timeout_s, self.settings.close_timeout_s)
         if self._ended:
             return
         self._guard("close()", "aclose()", None)
@@ -340,7 +354,7 @@ class SessionManager:
 
     async def aclose(self, timeout_s: float | None = None) -> None:
         """Close every session and the portal without blocking the loop; as `close`."""
-        limit_s = self._limit(timeout_s, self.settings.close_timeout_s)
+        limit_s = _limit(timeout_s, self.settings.close_timeout_s)
         if self._ended:
             return
         parker = async_parker()
@@ -354,8 +368,8 @@ class SessionManager:
         """Let the portal close everything; `parker` is woken when its thread ends."""
         with self._lock:
             first, portal = self._end is None, self._portal
-            ticket = CloseTicket(_NoTransport, "", lambda: None, parker.caller.party,
-                                 SYSTEM_CLOCK.monotonic(), limit_s)
+            now = SYSTEM_CLOCK.monotonic()
+            ticket = CloseTicket(None, "", lambda: None, parker.caller.party, now, limit_s)
             if first:
                 self._end = ticket
         if portal is None:
@@ -444,9 +458,6 @@ class SessionManager:
             return reading_of(self._shell.pool)
 
     # -- helpers ----------------------------------------------------------------------------------
-
-    def _limit(self, timeout_s: float | None, default_s: float) -> float:
-        return default_s if timeout_s is None else check_limit_s(timeout_s)
 
     def _check_open(self) -> None:
         if self._end is not None:
@@ -538,10 +549,9 @@ class SessionManager:
             f"{door} would block {loop}, which runs on this thread ({threading.current_thread().name!r});"
             f" use `await {twin}` instead, or call it from a worker thread (asyncio.to_thread)"
         )
+        caller = Caller().party
         self._shell.announce(
-            BlockingCallRefused(
-                at=time.time(), key=key, door=door, twin=twin, caller=Caller().party
-            )
+            BlockingCallRefused(at=time.time(), key=key, door=door, twin=twin, caller=caller)
         )
         if not on_portal and self.settings.blocking_call == "warn":
             warnings.warn(message, RuntimeWarning, stacklevel=4)
@@ -549,15 +559,15 @@ class SessionManager:
         raise BlockingCallError(message, key=key)
 
 
-class _NoTransport:
-    id = ""
-    kind = ""
+def _limit(timeout_s: float | None, default_s: float) -> float:
+    return default_s if timeout_s is None else check_limit_s(timeout_s)
 
 
 def _check_target(transport: Any, conversation: Any) -> None:
     if not isinstance(conversation, str) or not conversation:
         raise ValueError(f"conversation must be a non-empty string; got {conversation!r}")
-    if not callable(getattr(transport, "connect", None)) or not isinstance(getattr(transport, "kind", None), str):
+    kind = getattr(transport, "kind", None)
+    if not callable(getattr(transport, "connect", None)) or not isinstance(kind, str):
         raise ValueError(
             f"transport must have id, kind and connect(), such as StdioTransport; got {transport!r}"
         )
@@ -567,7 +577,10 @@ def _check_target(transport: Any, conversation: Any) -> None:
 
 def _refuse_green_threads() -> None:
     """Patched threads and locks would run the portal on the thread that waits for it."""
-    for name, patched in (("gevent.monkey", "is_anything_patched"), ("eventlet.patcher", "is_monkey_patched")):
+    for name, patched in (
+        ("gevent.monkey", "is_anything_patched"),
+        ("eventlet.patcher", "is_monkey_patched"),
+    ):
         module = sys.modules.get(name)
         check = getattr(module, patched, None)
         if check is not None and (check("thread") if name.startswith("eventlet") else check()):

@@ -25,7 +25,9 @@ class PermitTable:
         out: Takes the effects.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, graph: WaitGraph, out: Callable[[Effect], None]) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, graph: WaitGraph, out: Callable[[Effect], None]
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._graph = graph

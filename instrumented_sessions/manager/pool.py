@@ -11,6 +11,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..clock import Clock
@@ -99,7 +100,9 @@ class Pool:
         if not ticket.open:
             return  # It left before it was heard.
         if self.closed:
-            self._answer(ticket, Outcome.REFUSED, error=PortalClosedError("the manager is closed", key=ticket.key))
+            self._answer(
+                ticket, Outcome.REFUSED, error=PortalClosedError("the manager is closed", key=ticket.key)
+            )
             return
         conflict = self._conflict(ticket)
         if conflict is not None:
@@ -179,9 +182,7 @@ class Pool:
                 return
             opening.gate = Gate.BACKOFF
         if opening.gate is Gate.BACKOFF:
-            backoff = self._backoffs.setdefault(
-                record.transport_id, Backoff(self.settings, self._rng)
-            )
+            backoff = self._backoffs.setdefault(record.transport_id, Backoff(self.settings, self._rng))
             if not backoff.passes(opening):
                 self._refuse_short_limits(opening)
                 return
@@ -203,8 +204,12 @@ class Pool:
         self._effects.append(
             Say(
                 OpeningStarted(
-                    at=self.clock.time(), key=record.key, transport_kind=opening.transport.kind,
-                    opening_id=opening.id, generation=opening.generation, request_id=opening.first_request_id,
+                    at=self.clock.time(),
+                    key=record.key,
+                    transport_kind=opening.transport.kind,
+                    opening_id=opening.id,
+                    generation=opening.generation,
+                    request_id=opening.first_request_id,
                 )
             )
         )
@@ -257,8 +262,12 @@ class Pool:
                 error = SessionOpenError(
                     f"session {ticket.key} is not opened: its transport failed {backoff.failures} times in a row;"
                     f" the next attempt is allowed in {retry_after_s:.2f} s",
-                    category=OpenFailure.BACKOFF, retry_after_s=retry_after_s, key=ticket.key,
-                    phase=Phase.QUEUE, waited_s=now - ticket.asked_at, limit_s=ticket.limit_s,
+                    category=OpenFailure.BACKOFF,
+                    retry_after_s=retry_after_s,
+                    key=ticket.key,
+                    phase=Phase.QUEUE,
+                    waited_s=now - ticket.asked_at,
+                    limit_s=ticket.limit_s,
                 )
                 error.__cause__ = self.tally(ticket.key.transport_id).last_failure
                 self._answer(ticket, Outcome.REFUSED, error=error)
@@ -341,16 +350,22 @@ class Pool:
             self._move(record, "dropped")
             self._vacate(record)
             record.generation -= 1
-        self._end_opening(opening, Outcome.CANCELLED if outcome is Outcome.TIMEOUT else outcome,
-                          self.clock.monotonic())
+        self._end_opening(
+            opening, Outcome.CANCELLED if outcome is Outcome.TIMEOUT else outcome, self.clock.monotonic()
+        )
         if (backoff := self._backoffs.get(record.transport_id)) is not None:
             self._go_on(backoff.left(opening))
         if opening.announced:
             self._make_room()
 
     def _end_opening(
-        self, opening: Opening, outcome: Outcome, now: float, *,
-        category: OpenFailure | None = None, error: BaseException | None = None,
+        self,
+        opening: Opening,
+        outcome: Outcome,
+        now: float,
+        *,
+        category: OpenFailure | None = None,
+        error: BaseException | None = None,
     ) -> None:
         phase = opening.phase
         self._release_permit(opening)
@@ -366,11 +381,17 @@ class Pool:
         self._effects.append(
             Say(
                 OpeningEnded(
-                    at=self.clock.time(), key=opening.record.key, transport_kind=opening.transport.kind,
-                    opening_id=opening.id, generation=opening.generation, outcome=outcome,
+                    at=self.clock.time(),
+                    key=opening.record.key,
+                    transport_kind=opening.transport.kind,
+                    opening_id=opening.id,
+                    generation=opening.generation,
+                    outcome=outcome,
                     waited_s=(granted_at or now) - opening.started_at,
                     duration_s=now - granted_at if granted_at is not None else 0.0,
-                    phase=phase, category=category, error=error,
+                    phase=phase,
+                    category=category,
+                    error=error,
                 )
             )
         )
@@ -440,8 +461,11 @@ class Pool:
             lambda call: SessionBrokenError(
                 f"session {record.key} was lost during {call.method} {call.target or ''}".rstrip()
                 + f": {cause!r}; the server may have run it, so it is not sent again",
-                may_have_run=True, key=record.key, phase=call.phase,
-                waited_s=now - call.asked_at, limit_s=call.limit_s,
+                may_have_run=True,
+                key=record.key,
+                phase=call.phase,
+                waited_s=now - call.asked_at,
+                limit_s=call.limit_s,
             ),
             cause,
         )
@@ -461,7 +485,7 @@ class Pool:
         """The connection of a DRAINING session has ended."""
         if record.generation != generation or record.state is not SessionState.DRAINING:
             return
-        self._fail_calls(record, lambda call: drain_error(record, call, self.clock.monotonic()), None)
+        self._fail_calls(record, partial(drain_error, record, now=self.clock.monotonic()), None)
         if record.closing:
             self._finish_closing(record)
         else:
@@ -533,9 +557,7 @@ class Pool:
             self._pass_gates(record.opening)
         self._make_room()
 
-    def abandon_opening(
-        self, opening: Opening, make_error: Callable[[RequestTicket], BaseException]
-    ) -> None:
+    def abandon_opening(self, opening: Opening, make_error: Callable[[RequestTicket], BaseException]) -> None:
         """End an opening by our own wish, at whichever gate it is."""
         if opening.gate is Gate.SERVER:
             self.open_failed(opening, Outcome.CANCELLED, make_error)
@@ -637,9 +659,8 @@ class Pool:
                 if idle or old:
                     self.drain(record)
             elif record.state is SessionState.DRAINING and record.calls and now >= record.drain_deadline:
-                if record.closing:
-                    self._fail_calls(record, lambda call, r=record: drain_error(r, call, now), None)
-                    self._disconnect(record)
+                self._fail_calls(record, partial(drain_error, record, now=now), None)
+                self._disconnect(record)
 
     def next_pause_end(self) -> float | None:
         """Return when the next back-off ends, in monotonic seconds; None when none is on."""
@@ -667,9 +688,15 @@ class Pool:
         self._effects.append(
             Say(
                 SessionStateChanged(
-                    at=self.clock.time(), key=record.key, transport_kind=record.transport.kind,
-                    old=old, new=new, generation=record.generation, move=move,
-                    age_s=self.clock.monotonic() - record.opened_at if is_open else 0.0, error=error,
+                    at=self.clock.time(),
+                    key=record.key,
+                    transport_kind=record.transport.kind,
+                    old=old,
+                    new=new,
+                    generation=record.generation,
+                    move=move,
+                    age_s=self.clock.monotonic() - record.opened_at if is_open else 0.0,
+                    error=error,
                 )
             )
         )

@@ -117,12 +117,18 @@ class Ticket:
     """One wait of one caller: answered, timed out or cancelled, whichever claims it first."""
 
     def __init__(
-        self, transport: TransportLike, conversation: str, waker: Callable[[], None], caller: Party,
-        now: float, limit_s: float,
+        self,
+        transport: Any,
+        conversation: str,
+        waker: Callable[[], None],
+        caller: Party,
+        now: float,
+        limit_s: float,
     ) -> None:
         self.id = next(_ids)
         self.transport = transport
-        self.key = SessionKey(transport.id, conversation)
+        """What it is for, a `TransportLike`; None for the whole manager."""
+        self.key = SessionKey(transport.id if transport is not None else "", conversation)
         self.caller = caller
         self.party_id: Any = ("ticket", self.id)
         self.stack: Callable[[], tuple[str, ...]] = tuple

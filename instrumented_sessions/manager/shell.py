@@ -131,7 +131,12 @@ class Shell:
         parker = AsyncioParker(asyncio.get_running_loop())
         now = self.clock.monotonic()
         ticket = RequestTicket(
-            call.transport, call.key.conversation, parker.wake, call.caller, now, max(0.0, call.deadline - now)
+            call.transport,
+            call.key.conversation,
+            parker.wake,
+            call.caller,
+            now,
+            max(0.0, call.deadline - now),
         )
         ticket.party_id, ticket.stack, ticket.inside = call.party_id, call.stack, call.inside
         ticket.call = call
@@ -159,8 +164,12 @@ class Shell:
         """Say that somebody waits for a session; in the caller's context, from any thread."""
         self.announce(
             SessionRequested(
-                at=self.clock.time(), key=ticket.key, transport_kind=ticket.transport.kind,
-                request_id=ticket.id, caller=ticket.caller, limit_s=ticket.limit_s,
+                at=self.clock.time(),
+                key=ticket.key,
+                transport_kind=ticket.transport.kind,
+                request_id=ticket.id,
+                caller=ticket.caller,
+                limit_s=ticket.limit_s,
                 call_id=ticket.call.id if ticket.call is not None else None,
             )
         )
@@ -169,11 +178,15 @@ class Shell:
         """Say how a request ended; in the caller's context, from any thread."""
         self.announce(
             SessionAcquired(
-                at=self.clock.time(), key=ticket.key, transport_kind=ticket.transport.kind,
-                request_id=ticket.id, outcome=ticket.outcome or Outcome.CANCELLED,
+                at=self.clock.time(),
+                key=ticket.key,
+                transport_kind=ticket.transport.kind,
+                request_id=ticket.id,
+                outcome=ticket.outcome or Outcome.CANCELLED,
                 waited_s=self.clock.monotonic() - ticket.asked_at,
                 opening_id=ticket.opening.id if ticket.opening is not None else None,
-                phase=ticket.ended_phase, error=ticket.error,
+                phase=ticket.ended_phase,
+                error=ticket.error,
             )
         )
 
@@ -218,8 +231,12 @@ class Shell:
         """Return the observers' scope of an opening."""
         return self._scope(
             OpeningStarted(
-                at=self.clock.time(), key=opening.record.key, transport_kind=opening.transport.kind,
-                opening_id=opening.id, generation=opening.generation, request_id=opening.first_request_id,
+                at=self.clock.time(),
+                key=opening.record.key,
+                transport_kind=opening.transport.kind,
+                opening_id=opening.id,
+                generation=opening.generation,
+                request_id=opening.first_request_id,
             )
         )
 
@@ -261,8 +278,11 @@ class Shell:
             retry_at = self.pool.retry_at(ticket.key.transport_id)
             error = SessionOpenError(
                 f"session {ticket.key} could not be opened ({category}): {text}",
-                category=category, retry_after_s=max(0.0, retry_at - now) if retry_at is not None else None,
-                key=ticket.key, phase=opening.server_phase(), waited_s=now - ticket.asked_at,
+                category=category,
+                retry_after_s=max(0.0, retry_at - now) if retry_at is not None else None,
+                key=ticket.key,
+                phase=opening.server_phase(),
+                waited_s=now - ticket.asked_at,
                 limit_s=ticket.limit_s,
             )
             error.__cause__ = leaf
@@ -320,9 +340,17 @@ class Shell:
         duration_s = self.clock.monotonic() - call.asked_at
         self.announce(
             CallEnded(
-                at=self.clock.time(), key=call.key, transport_kind=call.transport.kind, call_id=call.id,
-                method=call.method, target=call.target, outcome=outcome, duration_s=duration_s,
-                phase=phase, error=error, slow=call.slow,
+                at=self.clock.time(),
+                key=call.key,
+                transport_kind=call.transport.kind,
+                call_id=call.id,
+                method=call.method,
+                target=call.target,
+                outcome=outcome,
+                duration_s=duration_s,
+                phase=phase,
+                error=error,
+                slow=call.slow,
             )
         )
         if claimed:
@@ -351,8 +379,13 @@ class Shell:
 
     def _call_started(self, call: CallTicket) -> CallStarted:
         return CallStarted(
-            at=self.clock.time(), key=call.key, transport_kind=call.transport.kind, call_id=call.id,
-            method=call.method, target=call.target, caller=call.caller,
+            at=self.clock.time(),
+            key=call.key,
+            transport_kind=call.transport.kind,
+            call_id=call.id,
+            method=call.method,
+            target=call.target,
+            caller=call.caller,
         )
 
     # -- closing --------------------------------------------------------------------------------
@@ -388,6 +421,7 @@ class Shell:
 
     def portal_died(self, reason: BaseException | None) -> None:
         """The loop has ended by itself: everything on it is lost, the next use starts anew."""
+
         def fail_all() -> None:
             for opening in list(self.pool.openings):
                 self.pool.abandon_opening(
