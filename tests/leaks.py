@@ -18,12 +18,17 @@ from typing import Any
 GRACE_S = 5.0
 """How long what is ending may take to end."""
 
-PROCESS_WIDE_THREADS = {
-    "instrumented-sessions-watchdog": "one watches every loop of the process, for its whole life",
+ONE_FOR_THE_PROCESS = {
+    "instrumented-sessions-watchdog": "watches every loop of the process, for its whole life",
+    "instrumented-sessions-in-progress": "reports for the observer that every manager has by itself",
+}
+"""Names of threads of which one may outlive a test, and why; a second one of that name may not."""
+
+OTHERS_THREADS = {
     "Trio thread": "trio keeps idle workers for ten seconds, to use them again",
     "pytest_timeout": "pytest-timeout's own",
 }
-"""Beginnings of thread names that may outlive a test, and why."""
+"""Beginnings of names of other libraries' threads that may outlive a test, and why."""
 
 PROCESS_WIDE_CHILDREN = {
     "multiprocessing.resource_tracker": "multiprocessing keeps one for the life of the process",
@@ -34,12 +39,14 @@ PROCESS_WIDE_CHILDREN = {
 
 def threads() -> set[threading.Thread]:
     """The threads that run now and must end with the test that started them."""
-    return {
-        thread
-        for thread in threading.enumerate()
-        if not thread.name.startswith(tuple(PROCESS_WIDE_THREADS))
-        and not isinstance(thread, threading._DummyThread)  # Not started by Python; cannot be joined.
-    }
+    found, permitted = set(), set(ONE_FOR_THE_PROCESS)
+    for thread in threading.enumerate():  # Oldest first.
+        if thread.name in permitted:
+            permitted.remove(thread.name)
+        elif not isinstance(thread, threading._DummyThread):  # Not started by Python; cannot be joined.
+            if not thread.name.startswith(tuple(OTHERS_THREADS)):
+                found.add(thread)
+    return found
 
 
 def leaked_threads(before: set[threading.Thread]) -> list[str]:
