@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import anyio
 
 from . import sdk
+from .calls import calls_of
 
 PAGE_LIMIT = 1000
 """How many pages of a list are read before the server is taken to be going round in circles."""
 
 Progress = Callable[[float, "float | None", "str | None"], Awaitable[None]]
 """The SDK's progress function: progress, total, message. 1.x reads on only when it has returned."""
+
+
+def session_of(client: Any) -> Any:
+    """Return the SDK's `ClientSession` of a client; the client itself when it has none."""
+    if isinstance(client, sdk.ClientSession):
+        return client
+    return getattr(client, "session", client)
 
 
 class ClientAdapter:
@@ -25,13 +34,12 @@ class ClientAdapter:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+        self._calls = calls_of(session_of(client))
 
     @property
     def session(self) -> Any:
         """The SDK's `ClientSession`; the client itself when it has none."""
-        if isinstance(self.client, sdk.ClientSession):
-            return self.client
-        return getattr(self.client, "session", self.client)
+        return session_of(self.client)
 
     @property
     def protocol_version(self) -> str | None:
@@ -43,6 +51,10 @@ class ClientAdapter:
     def is_modern(self) -> bool:
         """Whether the protocol is one without handshake and `ping`."""
         return self.protocol_version in sdk.MODERN_VERSIONS
+
+    def tracked(self) -> AbstractContextManager[None]:
+        """Count what runs within as a call, so that the server's callbacks run in its context."""
+        return self._calls.track()
 
     async def call_tool(
         self,
@@ -66,7 +78,8 @@ class ClientAdapter:
             options["read_timeout_seconds"] = sdk.timeout(timeout_s)
         if progress is not None:
             options["progress_callback"] = progress
-        return await self.client.call_tool(name, arguments, **options)
+        with self.tracked():
+            return await self.client.call_tool(name, arguments, **options)
 
     async def list_tools(self) -> Any:
         """Return all pages of the server's tools as one `ListToolsResult` of the SDK.

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from enum import Enum
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
 from ..vocabulary import OpenFailure
-from . import sdk
+from . import answers, sdk
 
-_CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
+
+class NotSent(anyio.BrokenResourceError):
+    """The connection was gone before the first byte of the message was written."""
 
 
 class CallFailure(str, Enum):
-    """What a failed call means for the caller and for the session."""
+    """What a failed call means for its caller."""
 
     SERVER = "server"
     """The server answered with a JSON-RPC error: raise it unchanged."""
     NOT_RUN = "not_run"
     """There is proof that the server did not run the call."""
     LOST = "lost"
-    """The connection broke; the server may have run the call."""
+    """The connection broke, or the answer did; the server may have run the call."""
     TIMEOUT = "timeout"
-    """The SDK's own read timeout."""
+    """The SDK's own read timeout; the server may have run the call."""
     OTHER = "other"
     """Something else, on our side."""
 
 
-_CONNECTION_CLOSED = -32000
-_TIMEOUTS = frozenset({-32001, 408})
-_SESSION_GONE = frozenset({-32600, 32600})
+_EVIDENCE = "instrumented_sessions_evidence"
+_CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
+_TIMEOUT = -32001 if sdk.SDK_GENERATION == 2 else 408
+_SESSION_GONE = (-32600, 32600, -32001)  # 2.x servers; the 1.x SDK; older and other servers.
+_UNSENT = tuple(
+    getattr(sdk.httpx, name)
+    for name in ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError")
+)
 
 
 def is_mcp_error(exc: BaseException) -> bool:
@@ -37,47 +46,129 @@ def is_mcp_error(exc: BaseException) -> bool:
     return isinstance(exc, sdk.MCPError)
 
 
+def is_unsent(exc: BaseException) -> bool:
+    """Return whether `exc` proves that nothing reached the server."""
+    return isinstance(exc, (NotSent, *_UNSENT))
+
+
 def unwrap(exc: BaseException) -> BaseException:
-    """Return the exception that says most in a group, however deep; `exc` itself when it is no group."""
+    """Return the exception in a group, however deep, that says most; `exc` itself when it is no group."""
     # By attribute: the class is `exceptiongroup`'s on Python 3.10.
     while leaves := getattr(exc, "exceptions", ()):
-        telling = [leaf for leaf in leaves if not isinstance(leaf, _CLOSED)]
-        exc = (telling or leaves)[0]
+        exc = min(leaves, key=_says_little)
     return exc
 
 
-def classify_opening(exc: BaseException) -> tuple[OpenFailure, str]:
-    """Return why an opening failed, and a sentence without secrets."""
+def _says_little(exc: BaseException) -> int:
+    """Order the members of a group: what broke, before what broke of it."""
     leaf = unwrap(exc)
+    if isinstance(leaf, _CLOSED):
+        return 2
+    return 1 if is_mcp_error(leaf) or not isinstance(leaf, Exception) else 0
+
+
+def note_evidence(exc: BaseException, evidence: tuple[OpenFailure, str]) -> None:
+    """Keep with `exc` what a transport has seen and the exception does not say, for `classify_opening`."""
+    exc.__dict__[_EVIDENCE] = evidence
+
+
+def classify_opening(exc: BaseException) -> tuple[OpenFailure, str]:
+    """Return why an opening failed, and a sentence without secrets.
+
+    Any exception will do; those of our own transports carry what these have seen.
+    """
+    leaf = unwrap(exc)
+    evidence = leaf.__dict__.get(_EVIDENCE)
+    if evidence is not None:
+        category, text = evidence
+        return OpenFailure(category), str(text)
+    status = getattr(getattr(leaf, "response", None), "status_code", None)
+    if isinstance(leaf, sdk.httpx.TransportError):
+        return describe_transport_error(leaf)
+    if isinstance(status, int):
+        return OpenFailure.HTTP, f"the server answered with HTTP {status}"
+    if isinstance(leaf, sdk.OAuthFlowError):
+        return OpenFailure.UNAUTHORIZED, f"authorization failed: {type(leaf).__name__}"
     if isinstance(leaf, (FileNotFoundError, PermissionError, NotADirectoryError)):
-        return OpenFailure.COMMAND, f"the command could not be started: {leaf.strerror}"
-    return OpenFailure.OTHER, type(leaf).__name__
+        return OpenFailure.COMMAND, f"{leaf.filename!r} could not be started: {leaf.strerror}"
+    if is_mcp_error(leaf):
+        return _describe_answer(leaf)
+    if isinstance(leaf, RuntimeError) and "protocol version" in str(leaf):
+        return OpenFailure.PROTOCOL, f"no protocol version in common: {leaf}"
+    if isinstance(leaf, (ConnectionError, *_CLOSED)):
+        return OpenFailure.UNREACHABLE, "the connection was closed before the server answered"
+    if isinstance(leaf, ValueError):
+        return OpenFailure.PROTOCOL, "the server's answer is not MCP"
+    return OpenFailure.OTHER, f"the opening failed with {type(leaf).__name__}"
+
+
+def _describe_answer(exc: BaseException) -> tuple[OpenFailure, str]:
+    code, text = _error(exc)
+    if code == answers.CONNECTION_LOST:
+        return OpenFailure.UNREACHABLE, "the connection was closed before the server answered"
+    if code == _TIMEOUT:
+        return OpenFailure.UNREACHABLE, "the server did not answer the handshake"
+    return OpenFailure.PROTOCOL, f"the server refused the handshake: {text} ({code})"
+
+
+def describe_transport_error(exc: BaseException) -> tuple[OpenFailure, str]:
+    """Return what an exception of the HTTP library means; never its own text, which may hold the address."""
+    if isinstance(exc, sdk.httpx.ConnectTimeout):
+        return OpenFailure.UNREACHABLE, "the server did not accept the connection in time"
+    if isinstance(exc, sdk.httpx.ConnectError):
+        reason = _errno_text(exc)
+        return OpenFailure.UNREACHABLE, f"no connection to the server{reason}"
+    if isinstance(exc, sdk.httpx.TimeoutException):
+        return OpenFailure.UNREACHABLE, "the server did not answer in time"
+    if isinstance(exc, sdk.httpx.RemoteProtocolError) and "disconnected" not in str(exc):
+        if "closed connection" in str(exc):
+            return OpenFailure.UNREACHABLE, "the connection broke off within an answer"
+        return OpenFailure.PROTOCOL, "the server's answer is not HTTP"
+    return OpenFailure.UNREACHABLE, "the connection was closed before an answer"
+
+
+def _errno_text(exc: BaseException | None) -> str:
+    """Return the system's reason for a failed connection, from wherever in the chain it is."""
+    while exc is not None:
+        for leaf in getattr(exc, "exceptions", (exc,)):
+            if isinstance(leaf, OSError) and leaf.strerror:
+                return f": {leaf.strerror}"
+        exc = exc.__cause__ or exc.__context__
+    return ""
 
 
 def classify_call(exc: BaseException) -> CallFailure:
-    """Return what a failed call means."""
+    """Return what a failed call means for its caller."""
     leaf = unwrap(exc)
-    if isinstance(leaf, sdk.httpx.ConnectError):
+    if is_unsent(leaf) or is_unsent(leaf.__context__ or leaf):
         return CallFailure.NOT_RUN
-    if isinstance(leaf, (*_CLOSED, OSError)):
+    if isinstance(leaf, (*_CLOSED, ConnectionError, BrokenPipeError, sdk.httpx.TransportError)):
         return CallFailure.LOST
-    if isinstance(leaf, sdk.httpx.TransportError):
-        return CallFailure.LOST
-    if not isinstance(leaf, sdk.MCPError):
+    if not is_mcp_error(leaf):
         return CallFailure.OTHER
-    code, message = _error(leaf)
-    if code in _SESSION_GONE and _says_session_gone(message):
+    code, text = _error(leaf)
+    fate = answers.fate_of(getattr(getattr(leaf, "error", None), "data", None))
+    if fate is not None:
+        return CallFailure(fate)
+    if code in _SESSION_GONE and _says_session_gone(text):
         return CallFailure.NOT_RUN
-    if code == _CONNECTION_CLOSED and message == "Connection closed":
+    if code == answers.CONNECTION_LOST and text.startswith(("Connection closed", "SSE stream ")):
         return CallFailure.LOST
-    if code in _TIMEOUTS:
+    if code == _TIMEOUT and ("timed out" in text.lower()):
         return CallFailure.TIMEOUT
     return CallFailure.SERVER
 
 
 def session_is_gone(exc: BaseException) -> bool:
-    """Return whether the session cannot be used any more after `exc` and must be replaced."""
-    return classify_call(exc) in (CallFailure.NOT_RUN, CallFailure.LOST)
+    """Return whether the session cannot be used any more after `exc` and must be replaced.
+
+    A call whose own response stream broke off is lost, but its session may be well.
+    """
+    failure = classify_call(exc)
+    if failure is not CallFailure.LOST:
+        return failure is CallFailure.NOT_RUN
+    leaf = unwrap(exc)
+    return not is_mcp_error(leaf) or _error(leaf)[1].startswith("Connection closed")
 
 
 def _error(exc: BaseException) -> tuple[int, str]:
@@ -85,6 +176,40 @@ def _error(exc: BaseException) -> tuple[int, str]:
     return int(getattr(error, "code", 0)), str(getattr(error, "message", ""))
 
 
-def _says_session_gone(message: str) -> bool:
-    words = message.lower()
-    return "session" in words and ("terminated" in words or "not found" in words)
+def _says_session_gone(text: str) -> bool:
+    words = text.lower()
+    return "session" in words and any(
+        end in words for end in ("terminated", "not found", "expired", "invalid")
+    )
+
+
+def bare_url(url: str) -> str:
+    """Return `url` without what may be secret: userinfo, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def scrub(exc: BaseException, secrets: Iterable[str]) -> None:
+    """Take `secrets` out of the texts of an exception and of all that it is made of and caused by."""
+    found = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
+    if not found:
+        return
+    for one in _all(exc):
+        one.args = tuple(_scrubbed(arg, found) if isinstance(arg, str) else arg for arg in one.args)
+
+
+def _scrubbed(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _all(exc: BaseException) -> Iterator[BaseException]:
+    waiting, seen = [exc], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += [*getattr(one, "exceptions", ()), *filter(None, (one.__cause__, one.__context__))]

@@ -6,21 +6,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from . import sdk
 from .base import Options, checked_mapping
+from .failures import bare_url
 from .opening import opening
-from .streams import Link
+from .streams import Link, watched
+from .web import WatchedClient
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 """Headers for every request, or a function that returns them, called for each opening."""
-
-
-def bare_url(url: str) -> str:
-    """Return `url` without what may be secret: userinfo, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,7 +47,11 @@ class _HTTPTransport(Options):
     def _client(self, link: Link) -> Any:
         """Return a new HTTP client of the SDK's library, with this opening's headers."""
         headers = checked_mapping("headers", self.headers()) if callable(self.headers) else self.headers
-        return sdk.httpx.AsyncClient(
+        parts = urlsplit(self.url)
+        link.secrets = frozenset((*(headers or {}).values(), parts.password or "", parts.query, self.url))
+        return WatchedClient(
+            link,
+            answers_on_post=self.kind == "http",
             headers=headers,
             auth=self.auth,
             timeout=sdk.httpx.Timeout(self.timeout_s, read=self.sse_read_timeout_s),
@@ -85,7 +85,7 @@ class StreamableHTTPTransport(_HTTPTransport):
         streams = sdk.module("client.streamable_http").streamable_http_client
         async with self._client(link) as client:
             options = {"http_client": client, "terminate_on_close": self.terminate_on_close}
-            async with streams(self.url, **options) as pair:
+            async with watched(streams(self.url, **options), link) as pair:
                 yield pair
 
 
@@ -114,7 +114,4 @@ class SSETransport(_HTTPTransport):
         def client(headers: Any = None, timeout: Any = None, auth: Any = None) -> Any:
             return self._client(link)
 
-        streams: AbstractAsyncContextManager[Any] = sdk.module("client.sse").sse_client(
-            self.url, httpx_client_factory=client
-        )
-        return streams
+        return watched(sdk.module("client.sse").sse_client(self.url, httpx_client_factory=client), link)

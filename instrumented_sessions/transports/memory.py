@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import anyio
 
+from ..vocabulary import Phase
 from . import sdk
 from .base import Options
 from .opening import opening
-from .streams import Link
+from .streams import Link, watched
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,8 +65,10 @@ class InMemoryTransport(Options):
                     await write.aclose()  # So that the client sees a server that has ended.
 
             group.start_soon(serve)
+            link.probe.phase = Phase.NEGOTIATE
             try:
-                yield client
+                async with watched(nullcontext(client), link) as pair:
+                    yield pair
             finally:
                 group.cancel_scope.cancel()
 

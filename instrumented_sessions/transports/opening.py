@@ -7,11 +7,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from . import sdk
-from .base import CALLBACKS, Options
-from .streams import Link, watched
+from .base import Options
+from .callbacks import Callbacks
+from .calls import calls_of
+from .client import session_of
+from .failures import note_evidence, scrub, unwrap
+from .generation1 import AnsweringSession
+from .streams import Link
 
 Streams = Callable[[Link], AbstractAsyncContextManager[Any]]
-"""Opens an SDK transport: a context manager that yields its stream pair."""
+"""Opens a connection: a context manager that yields a stream pair."""
 
 
 @asynccontextmanager
@@ -19,28 +24,44 @@ async def opening(options: Options, streams: Streams) -> AsyncIterator[Any]:
     """Open `streams`, shake hands and yield the client; close everything on every path.
 
     Raises:
-        Exception: What the SDK raised.
+        Exception: In the opening, the one that says most, out of the SDK's groups and without secrets;
+            `classify_opening` says more about it. Later, what the SDK and the block raised, perhaps
+            in a group.
     """
     link = Link()
-    callbacks = {name: getattr(options, name) for name in CALLBACKS if getattr(options, name) is not None}
+    failure: BaseException
+    callbacks = Callbacks(options)
     connect = _connect_2 if sdk.SDK_GENERATION == 2 else _connect_1
-    async with connect(options, watched(streams(link), link), callbacks) as client:
-        link.is_open = True
-        try:
-            yield client
-        finally:
-            link.closing()
+    try:
+        with link.scope():
+            async with callbacks.running(), connect(options, streams(link), callbacks) as client:
+                callbacks.calls = calls_of(session_of(client))
+                link.opened()
+                try:
+                    yield client
+                finally:
+                    link.closing()
+    except Exception as error:
+        scrub(error, link.secrets)
+        if link.is_open:
+            raise
+        failure = link.cause or unwrap(error)
+        if link.evidence is not None:
+            note_evidence(failure, link.evidence)
+    else:
+        return
+    raise failure  # Not within `except`, or it would have the group that it comes from as its context.
 
 
 @asynccontextmanager
-async def _connect_2(options: Options, server: Any, callbacks: dict[str, Any]) -> AsyncIterator[Any]:
+async def _connect_2(options: Options, server: Any, callbacks: Callbacks) -> AsyncIterator[Any]:
     client = sdk.Client(
         server,
         mode=options.mode,
         raise_exceptions=getattr(options, "raise_exceptions", False),
         read_timeout_seconds=options.read_timeout_s,
         client_info=options.client_info,
-        **callbacks,
+        **callbacks.for_sdk(),
     )
     async with client:
         if options.mode in sdk.MODERN_VERSIONS:
@@ -51,18 +72,16 @@ async def _connect_2(options: Options, server: Any, callbacks: dict[str, Any]) -
 
 @asynccontextmanager
 async def _connect_1(
-    options: Options, streams: AbstractAsyncContextManager[Any], callbacks: dict[str, Any]
+    options: Options, streams: AbstractAsyncContextManager[Any], callbacks: Callbacks
 ) -> AsyncIterator[Any]:
     async with streams as (read, write):
-        session = sdk.ClientSession(
+        session = AnsweringSession(
             read,
             write,
             read_timeout_seconds=sdk.timeout(options.read_timeout_s),
             client_info=options.client_info,
-            **callbacks,
+            **callbacks.for_sdk(),
         )
         async with session:
-            answer = await session.initialize()
-            # 1.x forgets the version that the server chose.
-            session.protocol_version = str(answer.protocolVersion)
+            await session.initialize()
             yield session

@@ -35,6 +35,12 @@ httpx: Any = importlib.import_module("httpx2" if SDK_GENERATION == 2 else "httpx
 """The HTTP library that the SDK uses: `httpx2` on 2.x, `httpx` on 1.x."""
 
 _exceptions: Any = importlib.import_module("mcp.shared.exceptions")
+OAuthFlowError: type[Exception] = importlib.import_module("mcp.client.auth").OAuthFlowError
+"""Base of what the SDK's OAuth provider raises."""
+
+FOLLOWS_REDIRECTS: bool = hasattr(importlib.import_module("mcp.shared._httpx_utils"), "stream_within_origin")
+"""Whether the SDK itself follows redirects within an endpoint's origin; older ones left it to the client."""
+
 _session: Any = importlib.import_module("mcp.client.session")
 
 MCPError: type[Exception] = _exceptions.MCPError if SDK_GENERATION == 2 else _exceptions.McpError

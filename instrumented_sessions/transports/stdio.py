@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TextIO
 
+import anyio
+
+from ..vocabulary import OpenFailure, Phase
 from . import sdk
 from .base import Options, checked_mapping
+from .child import IMPATIENCE_S, PATIENCE_S, Child, ServerProcessEnded
 from .opening import opening
 from .streams import Link
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -20,7 +29,8 @@ class StdioTransport(Options):
     """Starts a server as a child process for each session and talks over its stdin and stdout.
 
     The child inherits only a few safe variables (PATH, HOME, ...); `env` is added to them.
-    It runs in a session of its own, so Ctrl-C in a terminal does not reach it.
+    It runs in a session of its own, so Ctrl-C in a terminal does not reach it. Closing closes its input,
+    then sends SIGTERM after 2 s, then SIGKILL after 2 s more, to it and to what it has started.
 
     Args:
         id: A low-cardinality label, free of secrets.
@@ -57,18 +67,36 @@ class StdioTransport(Options):
         """Return a context manager that starts the process, yields the client and ends the process."""
         return opening(self, self._streams)
 
-    def _streams(self, link: Link) -> AbstractAsyncContextManager[Any]:
-        stdio = sdk.module("client.stdio")
-        parameters = stdio.StdioServerParameters(
-            command=self.command,
-            args=list(self.args),
-            env=self.env,
+    @asynccontextmanager
+    async def _streams(self, link: Link) -> AsyncIterator[Any]:
+        link.secrets = frozenset((self.env or {}).values())
+
+        def ended(cause: ServerProcessEnded) -> None:
+            link.evidence = link.evidence or (OpenFailure.COMMAND, f"{cause} before it answered")
+            link.ended(cause)
+
+        _, protocol = await asyncio.get_running_loop().subprocess_exec(
+            lambda: Child(self.encoding, self.encoding_error_handler, ended),
+            self.command,
+            *self.args,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errlog if self.errlog is not None else _standard_error(),
             cwd=self.cwd,
-            encoding=self.encoding,
-            encoding_error_handler=self.encoding_error_handler,
+            env={**sdk.module("client.stdio").get_default_environment(), **(self.env or {})},
+            start_new_session=True,
         )
-        streams: AbstractAsyncContextManager[Any] = stdio.stdio_client(parameters, self.errlog or sys.stderr)
-        return streams
+        child: Child = protocol
+        # No await before the try: a cancellation in between would leave the process behind.
+        try:
+            link.probe.is_write_blocked = child.is_blocked
+            link.probe.phase = Phase.NEGOTIATE
+            yield child, child
+        finally:
+            link.closing()
+            with anyio.CancelScope(shield=True):
+                if not await child.end(PATIENCE_S if link.is_open else IMPATIENCE_S):
+                    logger.warning("the process %d of transport %r does not end", child.pid, self.id)
 
     def _shown(self) -> Mapping[str, object]:
         # Arguments and variables may carry tokens: only how many, and which.
@@ -79,3 +107,15 @@ def _checked_args(args: object) -> tuple[str, ...]:
     if isinstance(args, (list, tuple)) and all(isinstance(arg, str) for arg in args):
         return tuple(args)
     raise ValueError(f"args must be a list or tuple of strings; got {type(args).__name__}")
+
+
+def _standard_error() -> int | TextIO:
+    """Return what a child can inherit as its stderr: ours, where it is a real file."""
+    for stream in (sys.stderr, sys.__stderr__):
+        try:
+            if stream is not None:
+                stream.fileno()
+                return stream
+        except (OSError, ValueError):
+            continue  # A notebook's or a test runner's.
+    return subprocess.DEVNULL

@@ -1,36 +1,73 @@
-"""Thin wrappers around the SDK's stream pair, which see when a connection ends or does not take a message."""
+"""One connection as its transport sees it: when it ends, whether it takes messages, what went wrong."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any
 
 import anyio
 
-from ..vocabulary import Phase
+from ..vocabulary import OpenFailure
 from .probe import Probe, current_probe
 
 
 class Link:
-    """One connection, as seen by its transport: tells the probe, and knows our own closing from a loss."""
+    """One connection: tells the probe of a loss, and knows our own closing and a failed opening from one."""
 
     def __init__(self) -> None:
         self.probe = current_probe.get() or Probe()
         self.is_open = False
         """Whether the handshake is done."""
-        self._is_over = False  # Lost, or being closed by us: nothing more to tell.
+        self.is_closing = False
+        """Whether its end is our own doing."""
+        self.evidence: tuple[OpenFailure, str] | None = None
+        """What the transport has seen that says more than the SDK's exception; no secrets."""
+        self.secrets: frozenset[str] = frozenset()
+        """Texts that no message may show."""
+        self._opening = anyio.CancelScope()
+        self._ended: list[BaseException | None] = []  # Its only item is the cause.
 
-    def lost(self, cause: BaseException | None) -> None:
-        """Tell the probe that the connection ended by itself; once, and not when we close it."""
-        if not self._is_over:
-            self._is_over = True
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Enclose a connection, from the start of its opening to its end.
+
+        Raises:
+            ConnectionAbortedError: The opening was given up.
+        """
+        with self._opening:
+            yield
+        if self._opening.cancelled_caught:
+            raise ConnectionAbortedError("the opening was given up")
+
+    @property
+    def cause(self) -> BaseException | None:
+        """Why the connection has ended; None while it has not, or where nothing tells."""
+        return self._ended[0] if self._ended else None
+
+    def opened(self) -> None:
+        """Note that the handshake is done; from here on an end is a loss."""
+        self.is_open = True
+        if self._ended and not self.is_closing:
+            self.probe.lost(self._ended[0])
+
+    def ended(self, cause: BaseException | None) -> None:
+        """Note that the connection has ended; tells the probe once, if it is open and not being closed."""
+        if self._ended:
+            return
+        self._ended.append(cause)
+        if self.is_open and not self.is_closing:
             self.probe.lost(cause)
+
+    def abort(self) -> None:
+        """Give up the opening that is under way, for what `evidence` says; no effect once it is open."""
+        if not self.is_open:
+            self._opening.cancel()
 
     def closing(self) -> None:
         """Note that from here on every end is our own doing."""
-        self._is_over = True
+        self.is_closing = True
 
 
 class WatchedReadStream:
@@ -50,7 +87,7 @@ class WatchedReadStream:
         try:
             item = await self._inner.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
-            self._link.lost(self._last_error)
+            self._link.ended(self._last_error)
             raise
         # An error followed by the end is why it ended; one followed by a message was survived.
         self._last_error = item if isinstance(item, Exception) else None
@@ -114,12 +151,11 @@ class WatchedWriteStream:
 async def watched(
     streams: AbstractAsyncContextManager[Any], link: Link
 ) -> AsyncIterator[tuple[WatchedReadStream, WatchedWriteStream]]:
-    """Enter an SDK transport and yield its streams, watched; the byte stream is there when it yields."""
+    """Enter one of the SDK's own transports and yield its streams, watched."""
     async with streams as pair:
         read, write = pair[:2]  # 1.x adds a function that returns the protocol's session id.
         writer = WatchedWriteStream(write)
         link.probe.is_write_blocked = writer.is_blocked
-        link.probe.phase = Phase.NEGOTIATE
         try:
             yield WatchedReadStream(read, link), writer
         finally:
