@@ -65,6 +65,7 @@ class ThreadParker:
         self._gate = threading.Semaphore(0)
 
     def wake(self) -> None:
+        """End the wait; from any thread."""
         self._gate.release()
 
     def park(self, timeout_s: float) -> bool:
@@ -83,6 +84,7 @@ class AsyncioParker:
         self._future: asyncio.Future[bool] = loop.create_future()
 
     def wake(self) -> None:
+        """End the wait; from any thread."""
         if threading.get_ident() == self._thread_id:
             self._set(True)
             return
@@ -118,6 +120,7 @@ class TrioParker:
         self._event = trio.Event()
 
     def wake(self) -> None:
+        """End the wait; from any thread."""
         try:
             self.token.run_sync_soon(self._event.set)
         except Exception as error:

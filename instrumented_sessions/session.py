@@ -19,8 +19,11 @@ an async function or None."""
 class Doors(Protocol):
     """What a handle needs of its manager: one way in for threads, one for tasks."""
 
-    def call(self, session: Session, work: CallWork, timeout_s: float | None) -> Any: ...
-    async def acall(self, session: Session, work: CallWork, timeout_s: float | None) -> Any: ...
+    def call(self, session: Session, work: CallWork, timeout_s: float | None) -> Any:
+        """Make a call and wait for it."""
+
+    async def acall(self, session: Session, work: CallWork, timeout_s: float | None) -> Any:
+        """Make a call without blocking the loop."""
 
 
 class SessionRecord(Protocol):

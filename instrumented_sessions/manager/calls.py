@@ -26,12 +26,19 @@ class CallShell(Protocol):
 
     pool: Pool
 
-    def decide(self, method: Callable[..., Any], *args: Any) -> Any: ...
-    async def ready(self, call: CallTicket) -> Record: ...
-    def call_scope(self, call: CallTicket) -> AbstractContextManager[object]: ...
+    def decide(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Let the pool decide, and carry out what follows."""
+
+    async def ready(self, call: CallTicket) -> Record:
+        """Wait for the session that the call needs."""
+
+    def call_scope(self, call: CallTicket) -> AbstractContextManager[object]:
+        """Return the observers' scope of the call."""
+
     def finish_call(
         self, call: CallTicket, outcome: Outcome, *, value: Any = None, error: BaseException | None = None
-    ) -> None: ...
+    ) -> None:
+        """Say that the call has ended, once, and answer its caller."""
 
 
 async def perform(
@@ -66,7 +73,7 @@ async def _send(shell: CallShell, call: CallTicket, session: Session, body: Call
         if record.state is not SessionState.READY:
             record = await shell.ready(call)
         idle_s = pool.clock.monotonic() - record.last_used_at
-        if not shell.decide(pool.begin_call, call, record):
+        if not shell.decide(pool.callbook.begin, call, record):
             continue
         outcome = Outcome.CANCELLED
         try:
@@ -92,13 +99,13 @@ async def _send(shell: CallShell, call: CallTicket, session: Session, body: Call
             outcome = Outcome.ERROR
             _raise_unless_not_run(shell, call, record, error)
         finally:
-            shell.decide(pool.end_call, call, record, call.outcome or outcome)
+            shell.decide(pool.callbook.end, call, record, call.outcome or outcome)
 
 
 async def _permit(shell: CallShell, call: CallTicket) -> None:
     if call.acquisition is None or call.acquisition.granted_at is not None:
         return
-    deadlock = shell.decide(shell.pool.call_cycle, call)
+    deadlock = shell.decide(shell.pool.callbook.deadlock, call)
     if deadlock is not None:
         raise deadlock
     call.granted = asyncio.get_running_loop().create_future()
@@ -141,7 +148,7 @@ def _lose(
 ) -> None:
     """Take the call off its session, which is lost."""
     generation = call.generation
-    shell.decide(shell.pool.end_call, call, record, Outcome.ERROR)
+    shell.decide(shell.pool.callbook.end, call, record, Outcome.ERROR)
     shell.decide(shell.pool.lost, record, generation, unwrap(error), others_go_on)
 
 

@@ -133,7 +133,7 @@ def opening_doing(pool: Pool, opening: Opening, now: float) -> str:
     if opening.gate is Gate.DRAIN:
         return "waits for the key's previous session to end"
     if opening.gate is Gate.BACKOFF:
-        retry_at = pool.retry_at(opening.record.transport_id)
+        retry_at = pool.gates.retry_at(opening.record.transport_id)
         if retry_at is None:
             return "waits for the outcome of the one attempt after a back-off"
         return f"waits for the end of a back-off in {max(0.0, retry_at - now):.1f} s"

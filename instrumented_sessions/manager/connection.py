@@ -7,7 +7,7 @@ import contextvars
 import logging
 import threading
 from contextlib import AbstractContextManager, AsyncExitStack
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..stacks import task_stack
 from ..transports.client import ClientAdapter
@@ -30,11 +30,20 @@ inside_opening: contextvars.ContextVar[Opening | None] = contextvars.ContextVar(
 class Owner(Protocol):
     """What a connection tells; all on the portal's thread."""
 
-    def opening_scope(self, opening: Opening) -> AbstractContextManager[object]: ...
-    def opening_phase(self, opening: Opening, phase: Phase) -> None: ...
-    def connected(self, connection: Connection) -> None: ...
-    def connection_lost(self, connection: Connection, cause: BaseException | None) -> None: ...
-    def connection_ended(self, connection: Connection, cause: BaseException | None) -> None: ...
+    def opening_scope(self, opening: Opening) -> AbstractContextManager[object]:
+        """Return the observers' scope of an opening."""
+
+    def opening_phase(self, opening: Opening, phase: Phase) -> None:
+        """A transport says where its opening is."""
+
+    def connected(self, connection: Connection) -> None:
+        """The task has its client."""
+
+    def connection_lost(self, connection: Connection, cause: BaseException | None) -> None:
+        """The transport noticed its end; the task has not."""
+
+    def connection_ended(self, connection: Connection, cause: BaseException | None) -> None:
+        """The task has ended."""
 
 
 class Connection:

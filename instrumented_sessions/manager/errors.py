@@ -72,7 +72,7 @@ def deadlock_error(
     else:
         chain = chain_of(pool, ticket, cycle=True)
     kind = LockKind.CALL if isinstance(ticket, CallTicket) else LockKind.OPENING
-    pool.say(Say(DeadlockDetected(at=pool.clock.time(), cycle=chain, lock=kind)))
+    pool.do(Say(DeadlockDetected(at=pool.clock.time(), cycle=chain, lock=kind)))
     pool.tally(ticket.key.transport_id).counts["deadlocks"] += 1
     return DeadlockError(
         f"waiting for session {ticket.key} would never end, it closes a circle of {len(cycle)}: {chain}."

@@ -586,7 +586,7 @@ def _refuse_green_threads() -> None:
         if check is not None and (check("thread") if name.startswith("eventlet") else check()):
             raise RuntimeError(
                 f"{name.split('.')[0]} has patched this process, so the portal's thread would be a"
-                " green thread of the one that waits for it; use instrumented-sessions in a process without it"
+                " green thread of the one that waits for it; use instrumented-sessions without it"
             )
 
 

@@ -22,10 +22,15 @@ class TransportLike(Protocol):
     """What the pool reads of a transport."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Its name, and its label in telemetry."""
+
     @property
-    def kind(self) -> str: ...
-    def connect(self) -> AbstractAsyncContextManager[Any]: ...
+    def kind(self) -> str:
+        """What kind of transport it is."""
+
+    def connect(self) -> AbstractAsyncContextManager[Any]:
+        """Return what yields an initialised client."""
 
 
 class HitCounter:
@@ -97,6 +102,7 @@ class Record:
 
     @property
     def transport_id(self) -> str:
+        """The transport's part of the key."""
         return self.key.transport_id
 
     def forget(self) -> None:
@@ -259,6 +265,7 @@ class Opening:
 
     @property
     def name(self) -> str:
+        """What a person calls it."""
         return f"opening {self.record.key} #{self.generation}"
 
     @property

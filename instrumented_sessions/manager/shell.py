@@ -119,12 +119,12 @@ class Shell:
 
     def request(self, ticket: RequestTicket) -> None:
         """Take a request."""
-        self.decide(self.pool.request, ticket)
+        self.decide(self.pool.flights.request, ticket)
 
     def leave(self, ticket: RequestTicket) -> None:
         """A caller has stopped waiting."""
         assert ticket.outcome is not None
-        self.decide(self.pool.leave, ticket, ticket.outcome)
+        self.decide(self.pool.flights.leave, ticket, ticket.outcome)
 
     async def ready(self, call: CallTicket) -> Record:
         """Wait for the session that `call` needs, in its task."""
@@ -223,7 +223,7 @@ class Shell:
             return error
 
         def fail() -> None:
-            self.pool.open_failed(opening, Outcome.TIMEOUT, make_error, cause=cause)
+            self.pool.flights.open_failed(opening, Outcome.TIMEOUT, make_error, cause=cause)
 
         self.decide(fail)
 
@@ -244,12 +244,12 @@ class Shell:
         """A transport says where its opening is."""
         if phase is Phase.AUTHORIZE and opening.gate is Gate.SERVER:
             self._arm(opening, self.settings.authorize_timeout_s)
-            self.decide(self.pool.authorizing, opening)
+            self.decide(self.pool.flights.authorizing, opening)
 
     def connected(self, connection: Connection) -> None:
         """An owner task has its client."""
         self._disarm(connection.opening)
-        self.decide(self.pool.opened, connection.opening, connection)
+        self.decide(self.pool.flights.opened, connection.opening, connection)
 
     def connection_lost(self, connection: Connection, cause: BaseException | None) -> None:
         """A transport noticed its end; the owner task has not."""
@@ -275,7 +275,7 @@ class Shell:
 
         def make_error(ticket: RequestTicket) -> BaseException:
             now = self.clock.monotonic()
-            retry_at = self.pool.retry_at(ticket.key.transport_id)
+            retry_at = self.pool.gates.retry_at(ticket.key.transport_id)
             error = SessionOpenError(
                 f"session {ticket.key} could not be opened ({category}): {text}",
                 category=category,
@@ -289,7 +289,7 @@ class Shell:
             return error
 
         def fail() -> None:
-            self.pool.open_failed(opening, Outcome.ERROR, make_error, cause=leaf, category=category)
+            self.pool.flights.open_failed(opening, Outcome.ERROR, make_error, cause=leaf, category=category)
 
         self.decide(fail)
 
@@ -424,7 +424,7 @@ class Shell:
 
         def fail_all() -> None:
             for opening in list(self.pool.openings):
-                self.pool.abandon_opening(
+                self.pool.flights.abandon(
                     opening,
                     lambda ticket: SessionOpenError(
                         f"session {ticket.key} could not be opened: the portal's loop ended: {reason!r}",
@@ -452,7 +452,7 @@ class Shell:
         return Announcer.joined(event, self.observers, AMBIENT)
 
     def _arm_pause_timer(self) -> None:
-        due = self.pool.next_pause_end()
+        due = self.pool.gates.next_pause_end()
         if self._pause_timer is not None:
             self._pause_timer.cancel()
             self._pause_timer = None
