@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ..chain import CodeLocation
 from ..events import StackSample
+from ..stacks import is_own
 
 MAX_FRAMES = 100
 """The innermost frames that are kept of a stack."""
@@ -28,7 +29,6 @@ _THIRD_PARTY = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep
 _MACHINERY = frozenset(
     {"uvloop", "trio", "anyio", "sniffio", "outcome", "nest_asyncio", "asyncio", "greenlet"}
 )
-_THIS_LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _TURNS = frozenset({("base_events.py", "_run_once"), ("_run.py", "unrolled_run")})
 """The functions of asyncio and trio that wait for events and run callbacks in turn."""
 
@@ -46,7 +46,7 @@ class Origin(Enum):
 @lru_cache(maxsize=4096)
 def origin_of(file: str) -> Origin:
     """Return whose code `file` is."""
-    if file.startswith(("<frozen ", _THIS_LIBRARY)):
+    if file.startswith("<frozen ") or is_own(file):
         return Origin.MACHINERY
     for marker in _THIRD_PARTY:
         _, found, inside = file.rpartition(marker)
