@@ -28,9 +28,11 @@ LOOPS = ("planner", "answers")
 """The event loops, each in a thread of its own."""
 
 CONVERSATION_LIFE_S = 8.0
-"""How often half of the conversations end and others begin, in seconds."""
+"""How often `ENDING_CONVERSATIONS` end and others begin, in seconds."""
 
-_THINK_S = (0.1, 0.4)
+ENDING_CONVERSATIONS = 2
+
+_THINK_S = (0.05, 0.3)
 _MISBEHAVIOUR_PAUSE_S = (3.0, 6.0)
 
 
@@ -143,10 +145,10 @@ class Load:
             block(rng.uniform(0.4, 1.2))
 
     async def _end_conversations(self) -> None:
-        """End half of the conversations now and then, so that sessions are opened all the time."""
+        """End some conversations now and then, so that sessions are opened all the time."""
         while True:
             await asyncio.sleep(CONVERSATION_LIFE_S)
-            for conversation in self._conversations.end_oldest(2):
+            for conversation in self._conversations.end_oldest(ENDING_CONVERSATIONS):
                 for name, transport in self._transports.items():
                     with self._noting_errors(name):
                         await self._manager.aclose_session(transport, conversation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import tempfile
@@ -87,6 +88,8 @@ def run_demo(options: DemoOptions, *, out: TextIO | None = None, err: TextIO | N
         Problem: A part is missing, a port is taken, or a process did not start.
     """
     extras.require("the demo", "otel", "prometheus", "dashboard")
+    # Warnings about slow sessions are the demo's daily bread: the dashboard gets them, not the terminal.
+    logging.getLogger().addHandler(logging.NullHandler())
     with _stopping_on_signals() as stop, tempfile.TemporaryDirectory(prefix="sessions-demo-") as directory:
         return _play(options, Path(directory), stop, out or sys.stdout, err or sys.stderr)
 
@@ -95,7 +98,7 @@ def _play(options: DemoOptions, directory: Path, stop: threading.Event, out: Tex
     scene = Scene(healthy=options.healthy, seed=options.seed)
     recorder = Recorder(CAPACITY_EVENTS)
     progress = ProgressLine(err, live=not options.headless)
-    metrics_port = reserve_port(options.metrics_port, "--metrics-port")
+    reserve_port(options.metrics_port, "--metrics-port")  # setup() would only log that it is taken.
     with ExitStack() as stack:  # Left in reverse: manager, telemetry, servers, dashboard.
         dashboard = stack.enter_context(Dashboard(directory, port=options.port, stop=stop))
         fleet = stack.enter_context(Fleet(scene.http_servers(), directory, stop))
@@ -103,14 +106,17 @@ def _play(options: DemoOptions, directory: Path, stop: threading.Event, out: Tex
         if stop.is_set():
             return 0
         telemetry = setup(
-            service_name="sessions-demo", otlp_endpoint=dashboard.address, prometheus_port=metrics_port
+            service_name="sessions-demo",
+            otlp_endpoint=dashboard.address,
+            prometheus_port=options.metrics_port,
         )
         stack.callback(telemetry.close, _TELEMETRY_END_S)
         errlog = stack.enter_context((directory / "stdio.log").open("w"))
         manager = stack.enter_context(SessionManager(scene.settings(), observers=[recorder]))
         transports = scene.transports(fleet.url, errlog)
         load = Load(manager, transports, seed=options.seed, healthy=options.healthy, stop=stop)
-        out.write(f"dashboard: {dashboard.address}\nmetrics:   http://127.0.0.1:{metrics_port}/metrics\n")
+        out.write(f"dashboard: {dashboard.address}\n")
+        out.write(f"metrics:   http://127.0.0.1:{telemetry.prometheus_port}/metrics\n")
         if not options.headless:
             out.write("Ctrl-C ends the demo.\n")
         out.flush()
@@ -120,7 +126,8 @@ def _play(options: DemoOptions, directory: Path, stop: threading.Event, out: Tex
         progress.clear()
         statistics, events = manager.statistics(), recorder.events
     load.join(_LOAD_END_S)  # Closing the manager has freed whoever still waited.
-    counters = {transport: part.counters for transport, part in statistics.by_transport.items()}
+    parts = statistics.by_transport  # Without those that nobody has asked for yet.
+    counters = {name: parts[name].counters if name in parts else {} for name in transports}
     out.write(f"\n{describe_transports(summarise_transports(counters, events))}\n")
     out.write(f"\n{describe_loops(summarise_loops(events))}\n")
     out.write(f"\n{_describe_errors(load.errors, fleet.restarts)}\n")

@@ -15,7 +15,7 @@ from ..vocabulary import LockGranularity
 from . import leash
 from .fleet import ServerPlan
 
-LIVE_CONVERSATIONS = 4
+LIVE_CONVERSATIONS = 3
 """How many conversations go on at once."""
 
 _NAMES = (
@@ -54,7 +54,7 @@ class Scene:
             open_timeout_s=15.0,
             acquire_timeout_s=15.0,
             call_timeout_s=10.0 if self.healthy else 2.5,  # Shorter than the longest stall of a server.
-            close_timeout_s=2.0,
+            close_timeout_s=1.0,  # Ctrl-C has to end everything in less than five seconds.
             backoff_initial_s=0.3,
             backoff_max_s=2.0,
             slow_call_threshold_s=1.5,

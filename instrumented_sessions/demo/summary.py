@@ -185,7 +185,7 @@ def describe_loops(rows: Sequence[LoopRow]) -> str:
     if not rows:
         return "No event loop stalled."
     return render(
-        ("loop", "causes", "stalls", "longest", "in all", ""),
+        ("loop", "causes", "stalls", "longest", "in all", "at fault most often"),
         [
             (
                 row.loop,
@@ -197,7 +197,7 @@ def describe_loops(rows: Sequence[LoopRow]) -> str:
             )
             for row in rows
         ],
-        words=2,
+        words=(0, 1, 5),
     )
 
 

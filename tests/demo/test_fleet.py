@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,16 +10,7 @@ import pytest
 from instrumented_sessions.demo import fleet as fleet_module
 from instrumented_sessions.demo.fleet import Fleet, ServerPlan
 from instrumented_sessions.demo.problem import Problem
-
-GUARD_S = 25.0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for `condition`, which another process makes true, so no event can tell."""
-    deadline = time.monotonic() + GUARD_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        threading.Event().wait(0.05)
+from tests.demo.processes import wait_until
 
 
 def test_dead_server_comes_back_at_the_same_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
