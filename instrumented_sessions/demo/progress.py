@@ -68,8 +68,10 @@ def describe(
     """
     minutes, seconds = divmod(int(elapsed_s), 60)
     states = ", ".join(f"{count} {state}" for state, count in sorted(sessions.items()) if count)
-    waits = str(len(hangs))
+    # The figures first: a narrow terminal cuts off the end.
+    text = f"{minutes:02}:{seconds:02}  sessions: {states or 'none'} | waits: {len(hangs)} | stalls: {stalls}"
+    if stalled_now:
+        text += f" | stalled now: {stalled_now}"
     if hangs:
-        waits += f" (oldest {hangs[0].waited_s:.1f} s: {hangs[0].key or 'a lock'}, {hangs[0].phase})"
-    now = f", now {stalled_now}" if stalled_now else ""
-    return f"{minutes:02}:{seconds:02}  sessions: {states or 'none'} | waits: {waits} | stalls: {stalls}{now}"
+        text += f" | oldest wait: {hangs[0].waited_s:.1f} s, {hangs[0].key or 'a lock'}, {hangs[0].phase}"
+    return text

@@ -60,7 +60,7 @@ def test_line_tells_sessions_waits_and_stalls() -> None:
     )
     text = describe(75.4, {"ready": 3, "broken": 0, "creating": 1}, [chain], 4, "planner: cpu")
     assert text == (
-        "01:15  sessions: 1 creating, 3 ready | waits: 1 (oldest 1.2 s: notes/refund-4711, response)"
-        " | stalls: 4, now planner: cpu"
+        "01:15  sessions: 1 creating, 3 ready | waits: 1 | stalls: 4 | stalled now: planner: cpu"
+        " | oldest wait: 1.2 s, notes/refund-4711, response"
     )
     assert describe(0.0, {}, [], 0, "") == "00:00  sessions: none | waits: 0 | stalls: 0"
