@@ -10,10 +10,8 @@ _MAX_TEXT = 1_000
 
 def rpc_status_code(error: BaseException | None) -> str | None:
     """Return the code of a JSON-RPC error of either SDK generation, None for other errors."""
-    code: object = getattr(getattr(error, "error", None), "code", None)
-    if isinstance(code, int):
-        return str(code)
-    return None
+    code = getattr(getattr(error, "error", None), "code", None)
+    return str(code) if isinstance(code, int) else None
 
 
 def error_type(error: BaseException | None, outcome: Outcome | None = None) -> str | None:
@@ -27,15 +25,15 @@ def error_type(error: BaseException | None, outcome: Outcome | None = None) -> s
     if isinstance(error, SessionOpenError):
         return str(error.category)
     if isinstance(error, SessionTimeoutError):
-        return Outcome.TIMEOUT.value
+        return str(Outcome.TIMEOUT)
     if outcome in (Outcome.TIMEOUT, Outcome.CANCELLED, Outcome.DEADLOCK, Outcome.REFUSED):
-        return outcome.value
+        return str(outcome)
     if error is not None:
         kind = type(error)
         return (
             kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         )
-    return outcome.value if outcome is Outcome.ERROR else None
+    return str(outcome) if outcome is Outcome.ERROR else None
 
 
 def description(error: BaseException | None) -> str | None:

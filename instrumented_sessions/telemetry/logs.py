@@ -6,6 +6,7 @@ OpenTelemetry as well gets a fact twice, unless that logger's `propagate` is Fal
 
 from __future__ import annotations
 
+import inspect
 import logging
 from time import time_ns
 
@@ -39,6 +40,8 @@ class Logs:
 
     def __init__(self, otel: Logger, stdlib: logging.Logger | None = None) -> None:
         self._otel = otel
+        # The API could not build a record by itself before 1.35; then lines go to stdlib only.
+        self._emits = "event_name" in inspect.signature(otel.emit).parameters
         self._stdlib = stdlib if stdlib is not None else logging.getLogger(catalog.SCOPE)
 
     def write(
@@ -62,6 +65,8 @@ class Logs:
             at: Unix seconds. Default: now.
         """
         self._stdlib.log(level, "%s", body)
+        if not self._emits:
+            return
         now = time_ns()
         self._otel.emit(
             timestamp=now if at is None else int(at * 1e9),

@@ -76,6 +76,10 @@ class Signal(Protocol):
         """Export what is queued and end; may block for as long as the collector makes it."""
         ...
 
+    def abort(self) -> None:
+        """Let a `stop()` that takes too long try no more; never blocks."""
+        ...
+
     def forget(self) -> None:
         """Let go of the parent's pipe; called in the child after a fork."""
         ...
@@ -93,14 +97,16 @@ class _Pipe:
         self._lock = threading.Lock()  # Protects what follows.
         self._pending = 0
         self._capacity = 0
+        self._exporter: _CountedExporter | None = None
         self.target: Any = None
         self.dropped = 0
 
-    def open(self, capacity: int, make: Callable[[_Pipe], Any]) -> None:
-        """Let items flow into what `make` makes."""
+    def open(self, capacity: int, exporter: Any, make: Callable[[Any], Any]) -> None:
+        """Let items flow into the batch processor that `make` makes around the exporter."""
         with self._lock:
             self._pending, self._capacity = 0, capacity
-        self.target = make(self)
+        self._exporter = _CountedExporter(self, exporter)
+        self.target = make(self._exporter)
 
     def accepts(self) -> bool:
         """Return whether there is room for one more; counts it either way."""
@@ -129,6 +135,11 @@ class _Pipe:
             with self._lock:
                 self.dropped, self._pending = self.dropped + self._pending, 0
 
+    def abort(self) -> None:
+        """End the exporter's attempts, so that a `close()` in another thread ends soon."""
+        if self._exporter is not None:
+            self._exporter.shutdown()
+
     def reset(self) -> None:
         """Begin at zero; called in the child after a fork, where another thread may have held the lock."""
         self._lock = threading.Lock()
@@ -142,6 +153,7 @@ class _CountedExporter:
     def __init__(self, pipe: _Pipe, exporter: Any) -> None:
         self._pipe = pipe
         self._exporter = exporter
+        self._shut_down = False
 
     def export(self, batch: Sequence[Any]) -> Any:
         self._pipe.taken(len(batch))
@@ -155,7 +167,9 @@ class _CountedExporter:
         return result
 
     def shutdown(self) -> None:
-        self._exporter.shutdown()
+        if not self._shut_down:
+            self._shut_down = True
+            self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return bool(self._exporter.force_flush(timeout_millis))
@@ -213,8 +227,9 @@ class _Traces:
         _rename(self._provider, about)
         self._pipe.open(
             _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
-            lambda pipe: BatchSpanProcessor(
-                _CountedExporter(pipe, OTLPSpanExporter(endpoint=_path(endpoint, "traces"))),  # type: ignore[arg-type]  # Quacks.
+            OTLPSpanExporter(endpoint=_path(endpoint, "traces")),
+            lambda exporter: BatchSpanProcessor(
+                exporter,
                 schedule_delay_millis=_number("OTEL_BSP_SCHEDULE_DELAY", SPAN_INTERVAL_MS),
             ),
         )
@@ -222,6 +237,9 @@ class _Traces:
 
     def stop(self) -> None:
         self._pipe.close()
+
+    def abort(self) -> None:
+        self._pipe.abort()
 
     def forget(self) -> None:
         self._pipe.reset()
@@ -251,8 +269,9 @@ class _Logs:
         _rename(self._provider, about)
         self._pipe.open(
             _number("OTEL_BLRP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
-            lambda pipe: BatchLogRecordProcessor(
-                _CountedExporter(pipe, OTLPLogExporter(endpoint=_path(endpoint, "logs"))),  # type: ignore[arg-type]  # Quacks.
+            OTLPLogExporter(endpoint=_path(endpoint, "logs")),
+            lambda exporter: BatchLogRecordProcessor(
+                exporter,
                 schedule_delay_millis=_number("OTEL_BLRP_SCHEDULE_DELAY", SPAN_INTERVAL_MS),
             ),
         )
@@ -260,6 +279,9 @@ class _Logs:
 
     def stop(self) -> None:
         self._pipe.close()
+
+    def abort(self) -> None:
+        self._pipe.abort()
 
     def forget(self) -> None:
         self._pipe.reset()
@@ -280,6 +302,17 @@ class _Reader(PeriodicExportingMetricReader):
             super().shutdown(timeout_millis, **kwargs)
 
 
+class _MetricExporter(OTLPMetricExporter):
+    """May be shut down twice: once to abort, once by its reader."""
+
+    _stopped = False
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        if not self._stopped:
+            self._stopped = True
+            super().shutdown(timeout_millis, **kwargs)
+
+
 class _Metrics:
     name = "metrics"
     dropped: int = 0  # Values are cumulative: the next export makes up for a lost one.
@@ -287,6 +320,7 @@ class _Metrics:
     def __init__(self) -> None:
         self._provider: MeterProvider | None = None
         self._reader: _Reader | None = None
+        self._exporter: _MetricExporter | None = None
 
     def start(self, endpoint: str | None, about: Resource) -> bool:
         if self._provider is None and not _is_unset(metrics.get_meter_provider()):
@@ -294,8 +328,9 @@ class _Metrics:
         if self._provider is not None and not hasattr(self._provider, "add_metric_reader"):
             logger.warning("metrics are not exported again; that needs opentelemetry-sdk 1.44 or later")
             return False
+        self._exporter = _MetricExporter(endpoint=_path(endpoint, "metrics"))
         reader = _Reader(
-            OTLPMetricExporter(endpoint=_path(endpoint, "metrics")),
+            self._exporter,
             export_interval_millis=_number("OTEL_METRIC_EXPORT_INTERVAL", METRIC_INTERVAL_MS),
         )
         if self._provider is None:
@@ -315,9 +350,13 @@ class _Metrics:
         reader, self._reader = self._reader, None
         if reader is None or self._provider is None:
             return
-        reader.shutdown()
+        reader.shutdown()  # Exports once more, first.
         if hasattr(self._provider, "remove_metric_reader"):
             self._provider.remove_metric_reader(reader)
+
+    def abort(self) -> None:
+        if self._exporter is not None:
+            self._exporter.shutdown()
 
     def forget(self) -> None:
         """Take the parent's reader, and with it the parent's counts, out of the child."""

@@ -90,9 +90,13 @@ class Telemetry:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         live.retire(self)
-        if self._quiet is not None:
+        ended = not any(thread.is_alive() for thread in threads)
+        if not ended:
+            for signal in self._signals:
+                signal.abort()
+        elif self._quiet is not None:
             self._quiet.remove()
-        return not any(thread.is_alive() for thread in threads)
+        return ended
 
     def _export(self, service_name: str | None, endpoint: str | None) -> None:
         """Export every signal for which the program has no SDK of its own."""

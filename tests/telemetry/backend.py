@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk._logs import export as logs_export
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -18,6 +18,11 @@ from instrumented_sessions.telemetry.otel import OpenTelemetryObserver
 
 from .story import T0, Clock
 
+# Its name before 1.39.
+_InMemoryLogs: Any = (
+    getattr(logs_export, "InMemoryLogRecordExporter", None) or logs_export.InMemoryLogExporter
+)
+
 
 class Backend:
     """An observer, and the SDK behind it."""
@@ -26,12 +31,12 @@ class Backend:
         self.clock = Clock()
         self._spans = InMemorySpanExporter()
         self._reader = InMemoryMetricReader()
-        self._logs = InMemoryLogRecordExporter()
+        self._logs: Any = _InMemoryLogs()
         self.tracers = TracerProvider(sampler, shutdown_on_exit=False)
         self.tracers.add_span_processor(SimpleSpanProcessor(self._spans))
         self.meters = MeterProvider([self._reader], shutdown_on_exit=False)
         self.loggers = LoggerProvider(shutdown_on_exit=False)
-        self.loggers.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
+        self.loggers.add_log_record_processor(logs_export.SimpleLogRecordProcessor(self._logs))
         self.observer = OpenTelemetryObserver(
             tracer_provider=self.tracers,
             meter_provider=self.meters,
@@ -54,7 +59,9 @@ class Backend:
 
     def span(self, name: str) -> ReadableSpan:
         found = [span for span in self.spans if span.name == name]
-        assert len(found) == 1, f"{len(found)} spans named {name!r} among {[span.name for span in self.spans]}"
+        assert len(found) == 1, (
+            f"{len(found)} spans named {name!r} among {[span.name for span in self.spans]}"
+        )
         return found[0]
 
     @property

@@ -22,7 +22,9 @@ from . import story
 
 
 def samples(measure: Measure, *events: Event) -> list[tuple[str, float, Labels]]:
-    return [(metric.name, value, labels) for event in events for metric, value, labels in measure.samples(event)]
+    return [
+        (metric.name, value, labels) for event in events for metric, value, labels in measure.samples(event)
+    ]
 
 
 def counts(measure: Measure, metric: catalog.Metric) -> dict[Labels, float]:
@@ -43,7 +45,10 @@ def test_hits_are_read_live_and_never_measured() -> None:
     measure = Measure()
     samples(measure, story.acquired())
     values = measure.read(live.Reading(hits={"weather": 7}))
-    assert values["instrumented_sessions.session.requests"] == {("weather", "created"): 1, ("weather", "hit"): 7}
+    assert values["instrumented_sessions.session.requests"] == {
+        ("weather", "created"): 1,
+        ("weather", "hit"): 7,
+    }
 
 
 def test_refused_blocking_request_is_counted() -> None:
@@ -111,7 +116,11 @@ def test_deadlock_is_counted_under_its_lock(lock: LockKind | None, label: str) -
         ({"outcome": Outcome.TIMEOUT, "error": SessionTimeoutError("late")}, "timeout", ""),
         ({"outcome": Outcome.CANCELLED}, "cancelled", ""),
         ({"outcome": Outcome.ERROR, "error": story.JsonRpcError(-32602, "secret")}, "-32602", "-32602"),
-        ({"outcome": Outcome.ERROR, "error": SessionOpenError("no", category=OpenFailure.FORBIDDEN)}, "forbidden", ""),
+        (
+            {"outcome": Outcome.ERROR, "error": SessionOpenError("no", category=OpenFailure.FORBIDDEN)},
+            "forbidden",
+            "",
+        ),
         ({"outcome": Outcome.ERROR, "error": KeyError("secret")}, "KeyError", ""),
     ],
 )
@@ -138,7 +147,9 @@ def test_session_duration_is_measured_once_when_it_ends() -> None:
         story.changed(SessionState.CREATING, SessionState.READY, 0.0),
         story.changed(SessionState.READY, SessionState.DRAINING, 9.0),
         story.changed(SessionState.DRAINING, SessionState.COLD, 10.0),
-        story.changed(SessionState.READY, SessionState.BROKEN, 20.0, error=ConnectionError("gone"), transport_kind="sse"),
+        story.changed(
+            SessionState.READY, SessionState.BROKEN, 20.0, error=ConnectionError("gone"), transport_kind="sse"
+        ),
         story.changed(SessionState.BROKEN, SessionState.CLOSED, 20.0),
     ) == [
         ("mcp.client.session.duration", 10.0, ("", "pipe", "stdio")),

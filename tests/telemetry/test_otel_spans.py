@@ -170,7 +170,9 @@ def test_failed_work_ends_its_span_with_an_error(backend: Backend, outcome: Outc
 
 def test_messages_of_foreign_errors_are_not_recorded(backend: Backend) -> None:
     """A server's message may quote arguments; ours say what, which and how long."""
-    backend.tell(story.called(1), story.returned(1, outcome=Outcome.ERROR, error=story.JsonRpcError(-32602, "secret")))
+    backend.tell(
+        story.called(1), story.returned(1, outcome=Outcome.ERROR, error=story.JsonRpcError(-32602, "secret"))
+    )
     late = SessionTimeoutError("no session within 1.0 s")
     backend.tell(story.called(2), story.returned(2, outcome=Outcome.TIMEOUT, error=late))
     foreign, ours = backend.spans
@@ -189,7 +191,9 @@ def test_failed_opening_names_its_category(backend: Backend) -> None:
 def test_lock_wait_links_to_the_holder_and_repeats_its_facts(backend: Backend) -> None:
     """The holder's trace is one click away, and its facts are there where it was not sampled."""
     backend.tell(story.opening(10, key=story.OTHER_KEY, request_id=None), story.opening(11, request_id=None))
-    backend.tell(story.waiting(), story.granted(at=0.25), story.opened(10, key=story.OTHER_KEY), story.opened(11))
+    backend.tell(
+        story.waiting(), story.granted(at=0.25), story.opened(10, key=story.OTHER_KEY), story.opened(11)
+    )
     wait = backend.span("session.lock.wait")
     holder, waiter = [span for span in backend.spans if span.name == "session.create"]
     assert parent(wait) == waiter.context.span_id
@@ -258,11 +262,13 @@ def test_heartbeat_is_a_root_span_over_its_window(backend: Backend) -> None:
 
 
 def test_stall_is_back_dated_and_linked_to_what_it_delays(backend: Backend) -> None:
-    """Its span begins when the loop stopped, and names cause, culprit and stacks as they are known at last."""
+    """Its span begins when the loop stopped, and names cause, culprit and stacks as known at last."""
     backend.tell(story.called(1), story.called(2, caller=story.HOLDER), story.stalled(duration_s=0.3))
     backend.tell(story.recovered(duration_s=2.0), story.returned(1, at=2.0), story.returned(2, at=2.0))
     stall = backend.span("loop.stall")
-    delayed = [span for span in backend.spans if attributes(span).get("thread.id") == 101 and span is not stall]
+    delayed = [
+        span for span in backend.spans if attributes(span).get("thread.id") == 101 and span is not stall
+    ]
     assert parent(stall) is None
     assert (seconds(stall.start_time), seconds(stall.end_time)) == (0.0, 2.0)
     assert linked(stall) == [span.context.span_id for span in delayed if span.name == "tools/call forecast"]
@@ -335,10 +341,15 @@ def test_trace_of_open_work_is_told(backend: Backend) -> None:
 
 def test_observer_without_an_sdk_is_harmless() -> None:
     """The program has no SDK: no span, no error."""
-    observer = OpenTelemetryObserver(
-        tracer_provider=trace.NoOpTracerProvider(), report_in_progress=False
-    )
-    for event in (story.requested(), story.opening(), story.waiting(), story.granted(), story.opened(), story.acquired()):
+    observer = OpenTelemetryObserver(tracer_provider=trace.NoOpTracerProvider(), report_in_progress=False)
+    for event in (
+        story.requested(),
+        story.opening(),
+        story.waiting(),
+        story.granted(),
+        story.opened(),
+        story.acquired(),
+    ):
         observer.on_event(event)
         with observer.scope(event):
             pass

@@ -28,6 +28,9 @@ Explain = Callable[[WorkKind, int], "BlockingChain | None"]
 """Tells why the work of that kind and id waits: its phase, its holder, what the holder is doing."""
 
 THREAD_NAME = "instrumented-sessions-in-progress"
+_MAX_REPORTS_PER_S = (
+    100  # When thousands wait for one lock, a hundred say it; the rest would drown other spans.
+)
 _QUIET_UNTIL_S = 15.0  # Openings and calls that take less are usual; a log line each would be noise.
 
 logger = logging.getLogger(__name__)
@@ -62,12 +65,18 @@ class Reporter:
         self._table = table
         self._clock = clock
         self._own_thread = own_thread
+        self._allowance = _Allowance(_MAX_REPORTS_PER_S)
         self.reset()
+
+    @property
+    def dropped(self) -> int:
+        """How many reports were left out because too much is open."""
+        return self._allowance.refused
 
     def reset(self) -> None:
         """Forget all work; called in the child after a fork, where the thread does not run."""
         self._changed = threading.Condition()  # Protects what follows.
-        self._due: list[tuple[float, int, int, Work]] = []  # A heap of due instant, tie-breaker, step, work.
+        self._due: list[tuple[float, int, float, Work]] = []  # A heap: due, tie-breaker, opened, work.
         self._tie = itertools.count()
         self._wakes_at = float("inf")
         self._thread: threading.Thread | None = None
@@ -76,11 +85,12 @@ class Reporter:
     def add(self, work: Work) -> None:
         """Report `work` until it is done."""
         age_s = max(0.0, self._clock.time() - work.started_at)
-        due = self._clock.monotonic() - age_s + catalog.IN_PROGRESS_AFTER_S[0]
+        opened = self._clock.monotonic() - age_s
+        due = opened + catalog.IN_PROGRESS_AFTER_S[0]
         with self._changed:
             if self._closed:
                 return
-            heapq.heappush(self._due, (due, next(self._tie), 0, work))
+            heapq.heappush(self._due, (due, next(self._tie), opened, work))
             if not self._own_thread:
                 return
             if self._thread is None:
@@ -95,17 +105,16 @@ class Reporter:
         late: list[Work] = []
         with self._changed:
             while self._due and (self._due[0][3].done or self._due[0][0] <= now):
-                due, _, step, work = heapq.heappop(self._due)
+                _, _, opened, work = heapq.heappop(self._due)
                 if work.done:
                     continue
                 late.append(work)
-                while due <= now:  # A thread that was held up reports once, not for each instant it missed.
-                    due += _after_s(step + 1) - _after_s(step)
-                    step += 1
-                heapq.heappush(self._due, (due, next(self._tie), step, work))
+                # Counted from now: a process that was held up reports once, not for each instant it missed.
+                due = opened + _next_report_s(now - opened)
+                heapq.heappush(self._due, (due, next(self._tie), opened, work))
             next_due = self._due[0][0] if self._due else float("inf")
         for work in late:
-            if not work.done:
+            if not work.done and self._allowance.take(now):
                 self._report(work)
         return next_due - now
 
@@ -202,6 +211,26 @@ class Reporter:
         return facts, links
 
 
+class _Allowance:
+    """Allows so many in each second."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._until = float("-inf")
+        self._left = 0
+        self.refused = 0
+
+    def take(self, now: float) -> bool:
+        """Return whether one more is allowed; counts it when not."""
+        if now >= self._until:
+            self._until, self._left = now + 1.0, self._per_s
+        if self._left == 0:
+            self.refused += 1
+            return False
+        self._left -= 1
+        return True
+
+
 def _explained(chain: BlockingChain) -> Attributes:
     """Return the end of the chain, where the reason is."""
     facts: Attributes = {}
@@ -229,15 +258,19 @@ def _sentence(work: Work, facts: Attributes, open_s: float) -> str:
     if work.party is not None:
         text += f", asked by {work.party}"
     if catalog.HOLDER in facts:
-        text += f"; waits for {facts[catalog.LOCK_NAME]!s}, held by {facts[catalog.HOLDER]!s}"
+        text += f"; waits for {facts[catalog.LOCK_NAME]!s}, held"
+        if isinstance(held_s := facts[catalog.HOLDER_HELD_S], float):
+            text += f" for {held_s:.1f} s"
+        text += f" by {facts[catalog.HOLDER]!s}"
     return text
 
 
 def _is_usual(work: Work, open_s: float) -> bool:
-    return work.kind in (WorkKind.OPENING, WorkKind.CALL) and work.wait is None and open_s < _QUIET_UNTIL_S
+    """Return whether a report deserves no warning; the wait for a lock inside has a report of its own."""
+    return work.kind in (WorkKind.OPENING, WorkKind.CALL) and open_s < _QUIET_UNTIL_S
 
 
-def _after_s(step: int) -> float:
-    """Return after how many seconds of being open the report number `step` is due."""
-    instants = catalog.IN_PROGRESS_AFTER_S
-    return instants[step] if step < len(instants) else instants[-1] * (step - len(instants) + 2)
+def _next_report_s(age_s: float) -> float:
+    """Return at which age work that is `age_s` old is reported next."""
+    *_, last = catalog.IN_PROGRESS_AFTER_S
+    return next((after for after in catalog.IN_PROGRESS_AFTER_S if after > age_s), last * (age_s // last + 1))

@@ -91,8 +91,8 @@ class OpenTelemetryObserver:
         return format_trace_id(span.trace_id) if span is not None and span.is_valid else None
 
     def read_live(self) -> live.Reading:
-        """Return how many spans were dropped; called by `live`."""
-        return live.Reading(dropped={DROPPED_AS: self._table.dropped})
+        """Return how many spans and reports were dropped; called by `live`."""
+        return live.Reading(dropped={DROPPED_AS: self._table.dropped + self.reporter.dropped})
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the thread that reports open work; open spans stay open."""
