@@ -207,7 +207,7 @@ class CallStarted(_SessionEvent):
 
 @dataclass(frozen=True)
 class CallEnded(_SessionEvent):
-    """A call ended: `ok` (an `isError` result too), `timeout`, `cancelled`, `error`, `deadlock`, `refused`."""
+    """A call ended: `ok` (an `isError` result too), `timeout`, `cancelled`, `error`, `deadlock`, ..."""
 
     call_id: int
     method: str

@@ -34,6 +34,9 @@ types: Any = _first("mcp_types", "mcp.types")
 httpx: Any = importlib.import_module("httpx2" if SDK_GENERATION == 2 else "httpx")
 """The HTTP library that the SDK uses: `httpx2` on 2.x, `httpx` on 1.x."""
 
+# Imported with us: `httpx` would do it when the first client is made, on the loop.
+importlib.import_module("httpcore2" if SDK_GENERATION == 2 else "httpcore")
+
 _exceptions: Any = importlib.import_module("mcp.shared.exceptions")
 OAuthFlowError: type[Exception] = importlib.import_module("mcp.client.auth").OAuthFlowError
 """Base of what the SDK's OAuth provider raises."""
