@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from . import sdk
+
 CONNECTION_LOST = -32000
 """The code of an answer that stands for a connection that broke; the SDK's own choice."""
 
@@ -45,6 +47,15 @@ def request_id_in(content: bytes) -> Any:
     if isinstance(message, dict) and "method" in message:
         return message.get("id")
     return None
+
+
+def is_message(content: bytes) -> bool:
+    """Return whether an HTTP body is a JSON-RPC message."""
+    try:
+        sdk.parse_message(content)
+    except ValueError:
+        return False
+    return True
 
 
 def is_error(content: bytes) -> bool:

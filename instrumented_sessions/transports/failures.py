@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
 from ..vocabulary import OpenFailure
 from . import answers, sdk
+from .http_failures import Evidence, describe_transport_error, is_unsent
 
 
 class NotSent(anyio.BrokenResourceError):
@@ -35,20 +35,11 @@ _EVIDENCE = "instrumented_sessions_evidence"
 _CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 _TIMEOUT = -32001 if sdk.SDK_GENERATION == 2 else 408
 _SESSION_GONE = (-32600, 32600, -32001)  # 2.x servers; the 1.x SDK; older and other servers.
-_UNSENT = tuple(
-    getattr(sdk.httpx, name)
-    for name in ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError")
-)
 
 
 def is_mcp_error(exc: BaseException) -> bool:
     """Return whether `exc` is the SDK's JSON-RPC error, `MCPError` or `McpError`."""
     return isinstance(exc, sdk.MCPError)
-
-
-def is_unsent(exc: BaseException) -> bool:
-    """Return whether `exc` proves that nothing reached the server."""
-    return isinstance(exc, (NotSent, *_UNSENT))
 
 
 def unwrap(exc: BaseException) -> BaseException:
@@ -67,12 +58,12 @@ def _says_little(exc: BaseException) -> int:
     return 1 if is_mcp_error(leaf) or not isinstance(leaf, Exception) else 0
 
 
-def note_evidence(exc: BaseException, evidence: tuple[OpenFailure, str]) -> None:
+def note_evidence(exc: BaseException, evidence: Evidence) -> None:
     """Keep with `exc` what a transport has seen and the exception does not say, for `classify_opening`."""
     exc.__dict__[_EVIDENCE] = evidence
 
 
-def classify_opening(exc: BaseException) -> tuple[OpenFailure, str]:
+def classify_opening(exc: BaseException) -> Evidence:
     """Return why an opening failed, and a sentence without secrets.
 
     Any exception will do; those of our own transports carry what these have seen.
@@ -102,45 +93,21 @@ def classify_opening(exc: BaseException) -> tuple[OpenFailure, str]:
     return OpenFailure.OTHER, f"the opening failed with {type(leaf).__name__}"
 
 
-def _describe_answer(exc: BaseException) -> tuple[OpenFailure, str]:
+def _describe_answer(exc: BaseException) -> Evidence:
     code, text = _error(exc)
     if code == answers.CONNECTION_LOST:
         return OpenFailure.UNREACHABLE, "the connection was closed before the server answered"
+    if code == answers.PARSE_ERROR:
+        return OpenFailure.PROTOCOL, "the server's answer is not a JSON-RPC message"
     if code == _TIMEOUT:
         return OpenFailure.UNREACHABLE, "the server did not answer the handshake"
     return OpenFailure.PROTOCOL, f"the server refused the handshake: {text} ({code})"
 
 
-def describe_transport_error(exc: BaseException) -> tuple[OpenFailure, str]:
-    """Return what an exception of the HTTP library means; never its own text, which may hold the address."""
-    if isinstance(exc, sdk.httpx.ConnectTimeout):
-        return OpenFailure.UNREACHABLE, "the server did not accept the connection in time"
-    if isinstance(exc, sdk.httpx.ConnectError):
-        reason = _errno_text(exc)
-        return OpenFailure.UNREACHABLE, f"no connection to the server{reason}"
-    if isinstance(exc, sdk.httpx.TimeoutException):
-        return OpenFailure.UNREACHABLE, "the server did not answer in time"
-    if isinstance(exc, sdk.httpx.RemoteProtocolError) and "disconnected" not in str(exc):
-        if "closed connection" in str(exc):
-            return OpenFailure.UNREACHABLE, "the connection broke off within an answer"
-        return OpenFailure.PROTOCOL, "the server's answer is not HTTP"
-    return OpenFailure.UNREACHABLE, "the connection was closed before an answer"
-
-
-def _errno_text(exc: BaseException | None) -> str:
-    """Return the system's reason for a failed connection, from wherever in the chain it is."""
-    while exc is not None:
-        for leaf in getattr(exc, "exceptions", (exc,)):
-            if isinstance(leaf, OSError) and leaf.strerror:
-                return f": {leaf.strerror}"
-        exc = exc.__cause__ or exc.__context__
-    return ""
-
-
 def classify_call(exc: BaseException) -> CallFailure:
     """Return what a failed call means for its caller."""
     leaf = unwrap(exc)
-    if is_unsent(leaf) or is_unsent(leaf.__context__ or leaf):
+    if isinstance(leaf, NotSent) or is_unsent(leaf):
         return CallFailure.NOT_RUN
     if isinstance(leaf, (*_CLOSED, ConnectionError, BrokenPipeError, sdk.httpx.TransportError)):
         return CallFailure.LOST
@@ -153,7 +120,8 @@ def classify_call(exc: BaseException) -> CallFailure:
     if code in _SESSION_GONE and _says_session_gone(text):
         return CallFailure.NOT_RUN
     if code == answers.CONNECTION_LOST and text.startswith(("Connection closed", "SSE stream ")):
-        return CallFailure.LOST
+        # 2.x makes this of whatever broke the write, and keeps that as the context.
+        return CallFailure.NOT_RUN if isinstance(leaf.__context__, NotSent) else CallFailure.LOST
     if code == _TIMEOUT and ("timed out" in text.lower()):
         return CallFailure.TIMEOUT
     return CallFailure.SERVER
@@ -181,12 +149,6 @@ def _says_session_gone(text: str) -> bool:
     return "session" in words and any(
         end in words for end in ("terminated", "not found", "expired", "invalid")
     )
-
-
-def bare_url(url: str) -> str:
-    """Return `url` without what may be secret: userinfo, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def scrub(exc: BaseException, secrets: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from . import sdk
 from .base import Options, checked_mapping
-from .failures import bare_url
+from .http_failures import bare_url
 from .opening import opening
 from .streams import Link, watched
 from .web import WatchedClient

@@ -72,7 +72,8 @@ class StdioTransport(Options):
         link.secrets = frozenset((self.env or {}).values())
 
         def ended(cause: ServerProcessEnded) -> None:
-            link.evidence = link.evidence or (OpenFailure.COMMAND, f"{cause} before it answered")
+            if not link.is_closing:
+                link.evidence = (OpenFailure.COMMAND, f"{cause} before it answered")
             link.ended(cause)
 
         _, protocol = await asyncio.get_running_loop().subprocess_exec(

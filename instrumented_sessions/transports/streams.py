@@ -9,7 +9,8 @@ from typing import Any
 
 import anyio
 
-from ..vocabulary import OpenFailure
+from .failures import NotSent
+from .http_failures import Evidence
 from .probe import Probe, current_probe
 
 
@@ -22,7 +23,7 @@ class Link:
         """Whether the handshake is done."""
         self.is_closing = False
         """Whether its end is our own doing."""
-        self.evidence: tuple[OpenFailure, str] | None = None
+        self.evidence: Evidence | None = None
         """What the transport has seen that says more than the SDK's exception; no secrets."""
         self.secrets: frozenset[str] = frozenset()
         """Texts that no message may show."""
@@ -49,15 +50,15 @@ class Link:
     def opened(self) -> None:
         """Note that the handshake is done; from here on an end is a loss."""
         self.is_open = True
-        if self._ended and not self.is_closing:
+        if self._ended:
             self.probe.lost(self._ended[0])
 
     def ended(self, cause: BaseException | None) -> None:
         """Note that the connection has ended; tells the probe once, if it is open and not being closed."""
-        if self._ended:
+        if self._ended or self.is_closing:
             return
         self._ended.append(cause)
-        if self.is_open and not self.is_closing:
+        if self.is_open:
             self.probe.lost(cause)
 
     def abort(self) -> None:
@@ -124,10 +125,16 @@ class WatchedWriteStream:
         return getattr(self._inner, name)
 
     async def send(self, item: Any) -> None:
-        """Hand `item` to the writer task; returns when that has taken it."""
+        """Hand `item` to the writer task; returns when that has taken it.
+
+        Raises:
+            NotSent: The connection is gone.
+        """
         self._waiting += 1
         try:
             await self._inner.send(item)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
+            raise NotSent from error  # The stream has no buffer: the writer task did not get it.
         finally:
             self._waiting -= 1
 
