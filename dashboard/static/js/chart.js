@@ -1,0 +1,65 @@
+// Small charts as SVG; colours come from the style sheet, so they follow light and dark.
+
+import { s } from "./dom.js";
+import { clock } from "./format.js";
+
+const WIDTH = 320;
+const HEIGHT = 84;
+const LEFT = 26;
+const BOTTOM = 14;
+
+/** A round number at or above `value`, for the top of an axis. */
+export function niceTop(value) {
+  if (!(value > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((step) => step * power).find((top) => top >= value * 0.999);
+}
+
+/**
+ * Areas over time with one axis. `layers` are `{class, values}`, drawn in order, one value a step.
+ * A given `top` puts several charts on one scale.
+ */
+export function areaChart({ label, since, step, layers, top }) {
+  const width = WIDTH - LEFT;
+  const height = HEIGHT - BOTTOM - 6;
+  const steps = Math.max(...layers.map((layer) => layer.values.length));
+  const x = (i) => (LEFT + (width * i) / Math.max(1, steps)).toFixed(1);
+  const y = (value) => (6 + height * (1 - Math.min(value, top) / top)).toFixed(1);
+  const chart = s("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
+  for (const value of [0, top / 2, top]) {
+    chart.append(s("line", { class: "grid", x1: LEFT, x2: WIDTH, y1: y(value), y2: y(value) }));
+  }
+  for (const value of [0, top]) {
+    chart.append(s("text", { class: "tick", x: LEFT - 5, y: Number(y(value)) + 3, "text-anchor": "end" }, String(value)));
+  }
+  for (const layer of layers) {
+    // Steps, because each value is a mean over its step, and not a line between two instants.
+    const path = layer.values.flatMap((value, i) => [`L${x(i)} ${y(value)}`, `L${x(i + 1)} ${y(value)}`]);
+    if (layer.values.some((value) => value > 0)) {
+      chart.append(s("path", { class: layer.class, d: `M${x(0)} ${y(0)}${path.join("")}L${x(steps)} ${y(0)}Z` }));
+    }
+  }
+  for (const [i, anchor] of [[0, "start"], [steps, "end"]]) {
+    chart.append(s("text", { class: "tick", x: x(i), y: HEIGHT - 2, "text-anchor": anchor }, clock(since + i * step)));
+  }
+  return chart;
+}
+
+/** One quantity over time, without axes; gaps where `points` has none. */
+export function sparkline({ label, since, until, points, value, top }) {
+  const height = 28;
+  const x = (at) => ((WIDTH * (at - since)) / (until - since)).toFixed(1);
+  const y = (v) => (2 + (height - 4) * (1 - Math.min(v, top) / top)).toFixed(1);
+  const chart = s("svg", {
+    class: "chart", viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label,
+  });
+  chart.append(s("line", { class: "grid", x1: 0, x2: WIDTH, y1: height - 1, y2: height - 1 }));
+  if (points.length) {
+    const line = points.map((point, i) => `${i ? "L" : "M"}${x(point.at)} ${y(value(point))}`).join("");
+    chart.append(
+      s("path", { class: "area-lag", d: `${line}L${x(points.at(-1).at)} ${height}L${x(points[0].at)} ${height}Z` }),
+      s("path", { class: "line-lag", d: line, "vector-effect": "non-scaling-stroke" }),
+    );
+  }
+  return chart;
+}
