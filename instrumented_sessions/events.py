@@ -252,6 +252,8 @@ class LoopHeartbeat(Event):
     window_s: float
     lags_s: tuple[float, ...]
     """How late each tick of the window was."""
+    busiest: tuple[tuple[str, float], ...] = ()
+    """The tasks that ran most, by name, with their share of the looks at the loop; the busiest first."""
 
 
 @dataclass(frozen=True)
@@ -286,6 +288,10 @@ class StallReport:
     """One stall, however many reports it makes."""
     evidence: tuple[tuple[str, float], ...] = ()
     """What the cause was decided from."""
+    tasks: tuple[tuple[str, float], ...] = ()
+    """The tasks that ran, by name, with their share of the samples; the busiest first."""
+    awaits: tuple[CodeLocation, ...] = ()
+    """The await chain that led to the culprit, outermost first."""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,10 @@ types: Any = _first("mcp_types", "mcp.types")
 httpx: Any = importlib.import_module("httpx2" if SDK_GENERATION == 2 else "httpx")
 """The HTTP library that the SDK uses: `httpx2` on 2.x, `httpx` on 1.x."""
 
-# Imported with us: `httpx` would do it when the first client is made, on the loop.
-importlib.import_module("httpcore2" if SDK_GENERATION == 2 else "httpcore")
+# Imported with us: the SDK would do it at the first connection and the first structured result,
+# on the loop, which would stand still for a tenth of a second.
+for _name in ("httpcore2" if SDK_GENERATION == 2 else "httpcore", "jsonschema"):
+    importlib.import_module(_name)
 
 _exceptions: Any = importlib.import_module("mcp.shared.exceptions")
 OAuthFlowError: type[Exception] = importlib.import_module("mcp.client.auth").OAuthFlowError
