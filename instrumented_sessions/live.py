@@ -48,9 +48,10 @@ class Source(Protocol):
         ...
 
 
-_lock = threading.Lock()  # Protects the two below.
+_lock = threading.Lock()  # Protects the three below.
 _sources: weakref.WeakSet[Source] = weakref.WeakSet()
 _retired_hits: Counter[str] = Counter()
+_retired_dropped: Counter[str] = Counter()
 
 
 def register(source: Source) -> None:
@@ -64,7 +65,9 @@ def retire(source: Source) -> None:
     with _lock:
         if source in _sources:
             _sources.discard(source)
-            _retired_hits.update(source.read_live().hits)
+            last = source.read_live()
+            _retired_hits.update(last.hits)
+            _retired_dropped.update(last.dropped)
 
 
 def reset() -> None:
@@ -73,6 +76,7 @@ def reset() -> None:
     _lock = threading.Lock()  # The parent's other threads may have held it.
     _sources.clear()
     _retired_hits.clear()
+    _retired_dropped.clear()
 
 
 def read() -> Reading:
@@ -80,9 +84,9 @@ def read() -> Reading:
     with _lock:
         readings = [source.read_live() for source in _sources]
         hits = Counter(_retired_hits)
+        dropped = Counter(_retired_dropped)
     sessions: Counter[tuple[str, str]] = Counter()
     waiters: Counter[tuple[str, str]] = Counter()
-    dropped: Counter[str] = Counter()
     oldest: dict[tuple[str, str], float] = {}
     holder: dict[tuple[str, str], float] = {}
     heartbeat: dict[str, float] = {}

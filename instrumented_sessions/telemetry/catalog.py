@@ -251,9 +251,12 @@ LABEL_VALUES: dict[str, tuple[str, ...]] = {
 """Allowed values of the labels that are closed sets of words."""
 
 
+_NETWORK = {"stdio": "pipe", "sse": "tcp", "http": "tcp"}
+
+
 def network_transport(transport_kind: str | None) -> str | None:
     """Return `pipe` or `tcp` for a transport's kind, None where neither is true."""
-    return {"stdio": "pipe", "sse": "tcp", "http": "tcp"}.get(transport_kind or "")
+    return _NETWORK.get(transport_kind or "")
 
 
 if __name__ == "__main__":

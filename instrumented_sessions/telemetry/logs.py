@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Callable
 from time import time_ns
+from typing import Any
 
 from opentelemetry._logs import Logger, SeverityNumber
 from opentelemetry.context import Context
@@ -81,30 +83,42 @@ class Logs:
 
     def on_event(self, event: events.Event, context: Context | None) -> None:
         """Write what `event` says if nobody should miss it; most events write nothing."""
-        if isinstance(event, events.CallEnded):
-            if event.slow:
-                what = f"{event.method} {event.target}" if event.target else event.method
-                body = f"slow call: {what} on session {event.key} ended after {event.duration_s:.1f} s"
-                body += f", outcome {event.outcome}, phase {event.phase}"
-                facts: dict[str, AttributeValue] = {
-                    catalog.TRANSPORT_ID: event.key.transport_id,
-                    catalog.CONVERSATION_ID: event.key.conversation,
-                    catalog.OUTCOME: event.outcome.value,
-                }
-                self.write(
-                    EVENT_SLOW_CALL,
-                    body,
-                    level=logging.WARNING,
-                    attributes=facts,
-                    context=context,
-                    at=event.at,
-                )
-        elif isinstance(event, events.DeadlockDetected):
-            self.write(EVENT_DEADLOCK, f"deadlock: {event.cycle}", level=logging.ERROR, at=event.at)
-        elif isinstance(event, events.LockOrderInversion):
-            body = f"locks {event.first!r} and {event.second!r} were taken in both orders, which can deadlock"
-            body += f" some day: now at {event.now}, before at {event.earlier}"
-            self.write(EVENT_LOCK_ORDER, body, level=logging.WARNING, at=event.at)
-        elif isinstance(event, events.BlockingCallRefused):
-            body = f"{event.door} was called by {event.caller}, whose thread runs a loop; use {event.twin}"
-            self.write(EVENT_BLOCKING_CALL, body, level=logging.WARNING, at=event.at)
+        if (handler := _HANDLERS.get(type(event))) is not None:
+            handler(self, event, context)
+
+    def _returned(self, event: events.CallEnded, context: Context | None) -> None:
+        if not event.slow:
+            return
+        what = f"{event.method} {event.target}" if event.target else event.method
+        body = f"slow call: {what} on session {event.key} ended after {event.duration_s:.1f} s"
+        body += f", outcome {event.outcome}, phase {event.phase}"
+        facts: dict[str, AttributeValue] = {
+            catalog.TRANSPORT_ID: event.key.transport_id,
+            catalog.CONVERSATION_ID: event.key.conversation,
+            catalog.OUTCOME: event.outcome.value,
+        }
+        self.write(
+            EVENT_SLOW_CALL, body, level=logging.WARNING, attributes=facts, context=context, at=event.at
+        )
+
+    def _deadlocked(self, event: events.DeadlockDetected, context: Context | None) -> None:
+        self.write(
+            EVENT_DEADLOCK, f"deadlock: {event.cycle}", level=logging.ERROR, context=context, at=event.at
+        )
+
+    def _inverted(self, event: events.LockOrderInversion, context: Context | None) -> None:
+        body = f"locks {event.first!r} and {event.second!r} were taken in both orders, which can deadlock"
+        body += f" some day: now at {event.now}, before at {event.earlier}"
+        self.write(EVENT_LOCK_ORDER, body, level=logging.WARNING, context=context, at=event.at)
+
+    def _refused(self, event: events.BlockingCallRefused, context: Context | None) -> None:
+        body = f"{event.door} was called by {event.caller}, whose thread runs a loop; use {event.twin}"
+        self.write(EVENT_BLOCKING_CALL, body, level=logging.WARNING, context=context, at=event.at)
+
+
+_HANDLERS: dict[type[events.Event], Callable[[Logs, Any, Context | None], None]] = {
+    events.CallEnded: Logs._returned,
+    events.DeadlockDetected: Logs._deadlocked,
+    events.LockOrderInversion: Logs._inverted,
+    events.BlockingCallRefused: Logs._refused,
+}

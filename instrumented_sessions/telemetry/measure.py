@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from .. import events, live
 from ..vocabulary import LockKind, Outcome, Phase, SessionState
@@ -46,36 +46,10 @@ class Measure:
         self._words: set[str] = set()
         self._counted_stalls: OrderedDict[int, None] = OrderedDict()
 
-    def samples(self, event: events.Event) -> Iterator[Sample]:
-        """Count `event` and yield what it adds to histograms."""
-        if isinstance(event, events.CallEnded):
-            yield self._call(event)
-        elif isinstance(event, events.LockReleased):
-            if event.key is not None and event.lock is not None:
-                yield Sample(catalog.LOCK_HOLD_DURATION, event.held_s, _lock_labels(event))
-        elif isinstance(event, (events.LockAcquired, events.LockWaitAbandoned)):
-            yield from self._wait(event)
-        elif isinstance(event, events.SessionAcquired):
-            labels = (event.key.transport_id, event.outcome.value)
-            self._count(catalog.SESSION_REQUESTS, labels)
-            yield Sample(catalog.SESSION_ACQUIRE_DURATION, event.waited_s, labels)
-        elif isinstance(event, events.OpeningEnded):
-            if event.phase not in (Phase.QUEUE, Phase.LOCK):  # Else it was never granted its lock.
-                labels = (event.key.transport_id, event.outcome.value)
-                yield Sample(catalog.SESSION_CREATE_DURATION, event.duration_s, labels)
-        elif isinstance(event, events.SessionStateChanged):
-            if event.old in _OPEN and event.new in _ENDED:
-                kind = event.transport_kind
-                failure = error_type(event.error) if event.new is SessionState.BROKEN else None
-                network = catalog.network_transport(kind) or ""
-                yield Sample(catalog.MCP_SESSION_DURATION, event.age_s, (failure or "", network, kind))
-        elif isinstance(event, events.LoopHeartbeat):
-            for lag_s in event.lags_s:
-                yield Sample(catalog.LOOP_LAG, lag_s, (event.loop,))
-        elif isinstance(event, (events.LoopStalled, events.LoopRecovered)):
-            yield from self._stall(event)
-        else:
-            self._refusal(event)
+    def samples(self, event: events.Event) -> Iterable[Sample]:
+        """Count `event` and return what it adds to histograms."""
+        handler = _HANDLERS.get(type(event))
+        return handler(self, event) if handler is not None else ()
 
     def read(self, reading: live.Reading) -> dict[str, Mapping[Labels, float]]:
         """Return the values of all counters and gauges now, by metric name."""
@@ -108,42 +82,80 @@ class Measure:
         with self._lock:
             self._tally[metric.name][labels] += 1
 
-    def _bounded(self, word: str) -> str:
-        """Return `word`, or `_OTHER` once too many different ones have been seen."""
-        if word in self._words:
-            return word
+    def _bounded(self, word: str | None) -> str:
+        """Return `word`, or `_OTHER` once too many different ones have been seen; empty for none."""
+        if not word or word in self._words:
+            return word or ""
         with self._lock:
             if len(self._words) >= _MAX_WORDS:
                 return catalog.OTHER
             self._words.add(word)
         return word
 
-    def _call(self, event: events.CallEnded) -> Sample:
-        kind = event.transport_kind
-        tool = self._bounded(event.target) if event.method == "tools/call" and event.target else ""
+    def _acquired(self, event: events.SessionAcquired) -> Iterable[Sample]:
+        labels = (event.key.transport_id, event.outcome.value)
+        self._count(catalog.SESSION_REQUESTS, labels)
+        return (Sample(catalog.SESSION_ACQUIRE_DURATION, event.waited_s, labels),)
+
+    def _refused(self, event: events.BlockingCallRefused) -> Iterable[Sample]:
+        if event.key is not None and event.door == "session()":  # Other doors ask for no session.
+            self._count(catalog.SESSION_REQUESTS, (event.key.transport_id, Outcome.REFUSED.value))
+        return ()
+
+    def _opened(self, event: events.OpeningEnded) -> Iterable[Sample]:
+        if event.phase in (Phase.QUEUE, Phase.LOCK):
+            return ()  # It was never granted its lock.
+        labels = (event.key.transport_id, event.outcome.value)
+        return (Sample(catalog.SESSION_CREATE_DURATION, event.duration_s, labels),)
+
+    def _changed(self, event: events.SessionStateChanged) -> Iterable[Sample]:
+        if event.old not in _OPEN or event.new not in _ENDED:
+            return ()
+        failure = error_type(event.error) if event.new is SessionState.BROKEN else None
+        network = catalog.network_transport(event.transport_kind)
+        labels = (self._bounded(failure), network or "", event.transport_kind)
+        return (Sample(catalog.MCP_SESSION_DURATION, event.age_s, labels),)
+
+    def _returned(self, event: events.CallEnded) -> Iterable[Sample]:
         failure = code = None
         if event.outcome is not Outcome.OK:
             failure, code = error_type(event.error, event.outcome), rpc_status_code(event.error)
         labels = (
             event.method,
-            tool,
-            self._bounded(failure) if failure else "",
-            self._bounded(code) if code else "",
-            catalog.network_transport(kind) or "",
-            kind,
+            self._bounded(event.target) if event.method == "tools/call" else "",
+            self._bounded(failure),
+            self._bounded(code),
+            catalog.network_transport(event.transport_kind) or "",
+            event.transport_kind,
         )
-        return Sample(catalog.MCP_OPERATION_DURATION, event.duration_s, labels)
+        return (Sample(catalog.MCP_OPERATION_DURATION, event.duration_s, labels),)
 
-    def _wait(self, event: events.LockAcquired | events.LockWaitAbandoned) -> Iterator[Sample]:
+    def _waited(self, event: events.LockAcquired | events.LockWaitAbandoned) -> Iterable[Sample]:
         if event.key is None or event.lock is None:
-            return  # The users' own locks are not in metrics.
-        if isinstance(event, events.LockAcquired) and not event.contended:
-            return
-        if isinstance(event, events.LockWaitAbandoned) and event.outcome is Outcome.TIMEOUT:
+            return ()  # The users' own locks are not in metrics.
+        if isinstance(event, events.LockAcquired):
+            if not event.contended:
+                return ()
+        elif event.outcome is Outcome.TIMEOUT:
             self._count(catalog.LOCK_TIMEOUTS, (event.key.transport_id, event.lock.value))
-        yield Sample(catalog.LOCK_WAIT_DURATION, event.waited_s, _lock_labels(event))
+        return (Sample(catalog.LOCK_WAIT_DURATION, event.waited_s, _lock_labels(event)),)
 
-    def _stall(self, event: events.LoopStalled | events.LoopRecovered) -> Iterator[Sample]:
+    def _released(self, event: events.LockReleased) -> Iterable[Sample]:
+        if event.key is None or event.lock is None:
+            return ()
+        return (Sample(catalog.LOCK_HOLD_DURATION, event.held_s, _lock_labels(event)),)
+
+    def _deadlocked(self, event: events.DeadlockDetected) -> Iterable[Sample]:
+        if event.cycle.key is not None:
+            lock = event.lock or LockKind.OPENING  # None: it wanted to join an opening.
+            self._count(catalog.LOCK_DEADLOCKS, (event.cycle.key.transport_id, lock.value))
+        return ()
+
+    def _beat(self, event: events.LoopHeartbeat) -> Iterable[Sample]:
+        labels = (event.loop,)
+        return [Sample(catalog.LOOP_LAG, lag_s, labels) for lag_s in event.lags_s]
+
+    def _stalled(self, event: events.LoopStalled | events.LoopRecovered) -> Iterable[Sample]:
         """Count a stall once: at its end, or while it lasts when the cause has had time to settle."""
         report = event.report
         labels = (report.loop, report.cause.value)
@@ -158,19 +170,7 @@ class Measure:
                     self._counted_stalls.popitem(last=False)
             if new:
                 self._count(catalog.LOOP_STALLS, labels)
-        if over:
-            yield Sample(catalog.LOOP_STALL_DURATION, report.duration_s, labels)
-
-    def _refusal(self, event: events.Event) -> None:
-        if isinstance(event, events.DeadlockDetected) and event.cycle.key is not None:
-            lock = event.lock or LockKind.OPENING  # None: it wanted to join an opening.
-            self._count(catalog.LOCK_DEADLOCKS, (event.cycle.key.transport_id, lock.value))
-        elif (
-            isinstance(event, events.BlockingCallRefused)
-            and event.key is not None
-            and event.door == "session()"
-        ):
-            self._count(catalog.SESSION_REQUESTS, (event.key.transport_id, Outcome.REFUSED.value))
+        return (Sample(catalog.LOOP_STALL_DURATION, report.duration_s, labels),) if over else ()
 
 
 def _lock_labels(event: events.LockAcquired | events.LockReleased | events.LockWaitAbandoned) -> Labels:
@@ -183,3 +183,19 @@ def _lock_labels(event: events.LockAcquired | events.LockReleased | events.LockW
 def _plain(values: Mapping[tuple[str, str], float]) -> dict[Labels, float]:
     """Return `values` with plain strings as keys: words print as themselves, but exporters check types."""
     return {(str(first), str(second)): value for (first, second), value in values.items()}
+
+
+_HANDLERS: dict[type[events.Event], Callable[[Measure, Any], Iterable[Sample]]] = {
+    events.SessionAcquired: Measure._acquired,
+    events.BlockingCallRefused: Measure._refused,
+    events.OpeningEnded: Measure._opened,
+    events.SessionStateChanged: Measure._changed,
+    events.CallEnded: Measure._returned,
+    events.LockAcquired: Measure._waited,
+    events.LockWaitAbandoned: Measure._waited,
+    events.LockReleased: Measure._released,
+    events.DeadlockDetected: Measure._deadlocked,
+    events.LoopHeartbeat: Measure._beat,
+    events.LoopStalled: Measure._stalled,
+    events.LoopRecovered: Measure._stalled,
+}

@@ -104,7 +104,7 @@ class _Pipe:
     def open(self, capacity: int, exporter: Any, make: Callable[[Any], Any]) -> None:
         """Let items flow into the batch processor that `make` makes around the exporter."""
         with self._lock:
-            self._pending, self._capacity = 0, capacity
+            self._pending, self._capacity, self.dropped = 0, capacity, 0
         self._exporter = _CountedExporter(self, exporter)
         self.target = make(self._exporter)
 

@@ -241,5 +241,4 @@ def test_flood_of_waits_is_reported_in_part(backend: Backend) -> None:
     backend.tell(*(story.requested(request_id, at=request_id / 10_000) for request_id in range(1_000)))
     backend.pass_time(1.2)
     assert len(reports(backend, "session.acquire")) == 100
-    points = backend.points("instrumented_sessions.telemetry.dropped")
-    assert points[(("observer", "opentelemetry"),)].value == 900
+    assert backend.observer.read_live().dropped == {"opentelemetry": 900}

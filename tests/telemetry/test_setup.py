@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 
-from instrumented_sessions.observer import AMBIENT
+from instrumented_sessions.observer import AMBIENT, current_trace_id
 from instrumented_sessions.telemetry import Telemetry, setup
 
 from . import story
@@ -255,7 +256,7 @@ except ImportError as error: print(error)
 def test_program_ends_although_the_collector_is_a_black_hole(black_hole: BlackHole) -> None:
     """The interpreter's exit flushes for three seconds, no more."""
     code = f"""
-from instrumented_sessions.observer import AMBIENT
+from instrumented_sessions.observer import AMBIENT, current_trace_id
 from instrumented_sessions.telemetry import setup
 from tests.telemetry import story; import time; story.T0 = time.time()
 setup(otlp_endpoint={black_hole.endpoint!r})
@@ -272,7 +273,7 @@ def test_forked_child_reports_for_itself(collector: Collector) -> None:
     """A new instance id, counters at zero, and the parent's metrics are not counted twice."""
     code = f"""
 import os
-from instrumented_sessions.observer import AMBIENT
+from instrumented_sessions.observer import AMBIENT, current_trace_id
 from instrumented_sessions.telemetry import setup
 from tests.telemetry import story; import time; story.T0 = time.time()
 telemetry = setup(service_name="shop", otlp_endpoint={collector.endpoint!r}, prometheus_port=0)
@@ -340,3 +341,29 @@ def test_logger_of_the_program_is_left_alone(collector: Collector) -> None:
     before = (list(root.handlers), root.level)
     setup(otlp_endpoint=collector.endpoint).close(5.0)
     assert (list(root.handlers), root.level) == before
+
+
+@pytest.mark.scenario("O3")
+def test_open_wait_reaches_the_collector_while_it_lasts(collector: Collector, telemetry: Telemetry) -> None:
+    """Its holder is named in the backend 1.5 s after it began, though it never ends."""
+    began = time.time()
+    story_at = -0.9  # Most of the first second has passed.
+    tell(story.opening(11, at=story_at, request_id=None), story.waiting(at=story_at))
+    try:
+        _, span = collector.span("session.lock.wait.in_progress")
+        assert time.time() - began < 5 * (1.5 - 0.9)
+        facts = {pair.key: pair.value for pair in span.attributes}
+        assert facts["instrumented_sessions.holder.thread.name"].string_value == "portal"
+        assert facts["instrumented_sessions.in_progress"].bool_value is True
+        _, record = collector.until(lambda: next(iter(collector.logs), None))
+        assert record.trace_id == span.trace_id
+        assert [span for _, span in collector.spans if span.name == "session.lock.wait"] == []
+    finally:
+        tell(story.granted(), story.opened())
+
+
+def test_calling_code_tells_its_trace(telemetry: Telemetry) -> None:
+    """The core asks which trace a waiter belongs to, without knowing OpenTelemetry."""
+    assert current_trace_id() is None
+    with trace.get_tracer("app").start_as_current_span("agent step") as span:
+        assert current_trace_id() == f"{span.get_span_context().trace_id:032x}"

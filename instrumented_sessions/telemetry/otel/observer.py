@@ -14,7 +14,7 @@ from opentelemetry.trace import format_trace_id
 
 from ... import events, live
 from ...clock import SYSTEM_CLOCK, Clock
-from ...observer import AMBIENT
+from ...observer import AMBIENT, read_trace_ids_with
 from .. import catalog
 from ..logs import Logs
 from ..measure import Measure
@@ -155,6 +155,12 @@ _SUBJECT: dict[type[events.Event], tuple[WorkKind, Callable[..., int]]] = {
 }
 """Which open work an event is about."""
 
+
+def _current_trace_id() -> str | None:
+    span = trace.get_current_span().get_span_context()
+    return format_trace_id(span.trace_id) if span.is_valid else None
+
+
 _install_lock = threading.Lock()  # Protects the one below.
 _installed: OpenTelemetryObserver | None = None
 
@@ -165,5 +171,6 @@ def install() -> OpenTelemetryObserver:
     with _install_lock:
         if _installed is None:
             _installed = OpenTelemetryObserver()
+            read_trace_ids_with(_current_trace_id)
         AMBIENT.add(_installed)
         return _installed
