@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
 
 def run_demo(options: argparse.Namespace) -> int:
@@ -26,17 +27,16 @@ def run_demo(options: argparse.Namespace) -> int:
 def run_dashboard(options: argparse.Namespace) -> int:
     """Serve the dashboard until a signal ends it."""
     from ..demo import extras
-    from ..demo.dashboard import reserve_port
+    from ..demo.problem import Problem
 
     extras.require("the dashboard", "dashboard")
-    port = reserve_port(options.port, "--port", host=options.host)
-    arguments = ["--host", options.host, "--port", str(port)]
-    if options.db is not None:
-        arguments += ["--db", options.db]
+    dashboard = importlib.import_module("instrumented_sessions_dashboard")
     try:
-        return int(importlib.import_module("instrumented_sessions_dashboard").main(arguments) or 0)
-    except KeyboardInterrupt:
-        return 0
+        token = Path(options.token_file).read_text("utf-8").strip() if options.token_file else None
+        dashboard.serve(options.host, options.port, options.db, token)
+    except (dashboard.ServeError, OSError) as error:
+        raise Problem(str(error)) from error
+    return 0
 
 
 def run_doctor(options: argparse.Namespace) -> int:

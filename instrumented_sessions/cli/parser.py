@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ..demo.dashboard import DEFAULT_ADDRESS, DEFAULT_PORT
+from ..demo.dashboard import DEFAULT_ADDRESS
 from ..settings import check_limit_s
 from .commands import run_dashboard, run_demo, run_doctor
 
@@ -78,12 +78,21 @@ def _add_dashboard(commands: _Commands) -> None:
         help="address to listen on; any but this machine's own needs a token (default: %(default)s)",
     )
     dashboard.add_argument(
-        "--port", type=_port, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)"
+        "--port",
+        type=_port,
+        default=4318,
+        help="port to listen on; 0: any that is free (default: %(default)s)",
     )
     dashboard.add_argument(
         "--db",
         metavar="FILE",
-        help="SQLite database to keep what is reported in (default: the dashboard's own)",
+        help="SQLite database to keep what is reported in (default: none, kept until it ends)",
+    )
+    dashboard.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="file with the token that requests must show "
+        "(default: the variable INSTRUMENTED_SESSIONS_DASHBOARD_TOKEN)",
     )
 
 

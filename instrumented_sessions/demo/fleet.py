@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import subprocess
 import threading
 import time
@@ -63,18 +62,6 @@ class _Member:
             log=self.log,
             stdout=subprocess.PIPE,
         )
-
-    def has_spoken(self) -> bool:
-        """Whether its line, or its end, can be read; waits a moment."""
-        assert self.process is not None
-        assert self.process.stdout is not None
-        return bool(select.select([self.process.stdout], [], [], _LOOK_INTERVAL_S)[0])
-
-    def read_port(self) -> None:
-        """Read the line that says it takes connections; the port stays 0 if it ended instead."""
-        assert self.process is not None
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline().strip() or 0)
 
     def has_died(self) -> bool:
         return self.process is not None and self.process.poll() is not None
@@ -156,15 +143,15 @@ class Fleet:
             member.start()
         deadline = time.monotonic() + START_LIMIT_S
         for member in self._members:
-            while not (spoken := member.has_spoken()) and time.monotonic() < deadline:
-                if self._stop.is_set():
-                    return
-            if spoken:
-                member.read_port()
-            if member.port == 0:
-                name, said = member.plan.name, last_line(member.log)
+            assert member.process is not None
+            line = leash.first_line(member.process, limit_s=deadline - time.monotonic(), stop=self._stop)
+            if self._stop.is_set():
+                return
+            if not line.isdigit():
+                name, said = member.plan.name, leash.last_words(member.log)
                 self._problem = f"the demo's server {name!r} did not start; {said}"
                 return
+            member.port = int(line)
 
     def _look_after(self, member: _Member) -> None:
         now = time.monotonic()
@@ -174,9 +161,3 @@ class Fleet:
         elif member.has_died():
             member.end()
             member.died_at = now
-
-
-def last_line(log: Path) -> str:
-    """Return what a process said last in `log`, as half a sentence."""
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return f"it said: {lines[-1]}" if lines else "it said nothing"

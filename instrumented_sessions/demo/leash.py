@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import runpy
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import IO
 POLL_INTERVAL_S = 0.5
 """How often a child looks for its parent where the kernel does not do it, in seconds."""
 
+_LOOK_INTERVAL_S = 0.1
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
@@ -44,6 +46,25 @@ def start(
             stderr=errors,
             start_new_session=True,
         )
+
+
+def first_line(process: subprocess.Popen[bytes], *, limit_s: float, stop: threading.Event) -> str:
+    """Wait for the first line that `process` prints; empty when it ended, or after `limit_s` seconds.
+
+    Also empty when `stop` is set.
+    """
+    assert process.stdout is not None
+    deadline = time.monotonic() + limit_s
+    while not stop.is_set() and time.monotonic() < deadline:
+        if select.select([process.stdout], [], [], _LOOK_INTERVAL_S)[0]:
+            return process.stdout.readline().decode(errors="replace").strip()
+    return ""
+
+
+def last_words(log: Path) -> str:
+    """Return what a process said last in `log`, as half a sentence."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f"it said: {lines[-1]}" if lines else "it said nothing"
 
 
 def end(process: subprocess.Popen[bytes], *, grace_s: float = 0.0) -> None:

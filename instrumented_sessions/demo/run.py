@@ -18,7 +18,7 @@ from ..manager import SessionManager
 from ..telemetry import setup
 from ..telemetry.recorder import Recorder
 from . import extras
-from .dashboard import Dashboard, reserve_port
+from .dashboard import Dashboard, check_port
 from .fleet import Fleet
 from .load import Load
 from .progress import ProgressLine, describe
@@ -98,16 +98,16 @@ def _play(options: DemoOptions, directory: Path, stop: threading.Event, out: Tex
     scene = Scene(healthy=options.healthy, seed=options.seed)
     recorder = Recorder(CAPACITY_EVENTS)
     progress = ProgressLine(err, live=not options.headless)
-    reserve_port(options.metrics_port, "--metrics-port")  # setup() would only log that it is taken.
+    check_port(options.metrics_port, "--metrics-port")  # setup() would only log that it is taken.
     with ExitStack() as stack:  # Left in reverse: manager, telemetry, servers, dashboard.
         dashboard = stack.enter_context(Dashboard(directory, port=options.port, stop=stop))
         fleet = stack.enter_context(Fleet(scene.http_servers(), directory, stop))
-        dashboard.wait_until_ready()
+        address = dashboard.wait_for_address()
         if stop.is_set():
             return 0
         telemetry = setup(
             service_name="sessions-demo",
-            otlp_endpoint=dashboard.address,
+            otlp_endpoint=address,
             prometheus_port=options.metrics_port,
         )
         stack.callback(telemetry.close, _TELEMETRY_END_S)
@@ -115,7 +115,7 @@ def _play(options: DemoOptions, directory: Path, stop: threading.Event, out: Tex
         manager = stack.enter_context(SessionManager(scene.settings(), observers=[recorder]))
         transports = scene.transports(fleet.url, errlog)
         load = Load(manager, transports, seed=options.seed, healthy=options.healthy, stop=stop)
-        out.write(f"dashboard: {dashboard.address}\n")
+        out.write(f"dashboard: {address}\n")
         out.write(f"metrics:   http://127.0.0.1:{telemetry.prometheus_port}/metrics\n")
         if not options.headless:
             out.write("Ctrl-C ends the demo.\n")

@@ -42,7 +42,7 @@ def test_help_names_units_and_defaults(command: str, capsys: pytest.CaptureFixtu
     """Every option with a value says what it is when it is not given."""
     assert cli.main([command, "--help"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.count("(default: ") == {"demo": 4, "dashboard": 3, "doctor": 1}[command]
+    assert printed.count("(default: ") == {"demo": 4, "dashboard": 4, "doctor": 1}[command]
 
 
 def test_options_reach_the_demo() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from instrumented_sessions.demo import extras
-from tests import needs
-from tests.demo.processes import left_behind, wait_until
+from tests.demo.processes import left_behind, need_full_installation, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -25,11 +22,7 @@ class StartDemo(Protocol):
 @pytest.fixture
 def start_demo() -> Iterator[StartDemo]:
     """Starts demos; kills those that still run when the test ends."""
-    if importlib.util.find_spec("fastapi") is None:
-        pytest.skip("this environment is without the extras")
-    for extra in extras.EXTRAS:
-        for module in extras.missing(extra):
-            needs.give_up(module, "pip install -e '.[all]'")
+    need_full_installation()
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:

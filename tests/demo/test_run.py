@@ -46,6 +46,12 @@ def read(url: str) -> str:
         return ""
 
 
+def told(dashboard: str, what: str, name: str) -> set[str]:
+    """Return the names of what the dashboard was told of by OTLP."""
+    answer = json.loads(read(f"{dashboard}/api/v1/{what}") or "{}")
+    return {each[name] for each in answer.get(what, [])}
+
+
 def test_duration_depends_on_who_watches() -> None:
     """Without a person the demo ends by itself; with one it waits for Ctrl-C."""
     assert DemoOptions(headless=True).limit_s == HEADLESS_DURATION_S
@@ -92,8 +98,8 @@ def test_signal_ends_a_reporting_demo_cleanly(number: signal.Signals, start_demo
     demo = start_demo()
     dashboard, metrics = addresses(demo)
     wait_until(lambda: "instrumented_sessions_sessions{" in read(metrics))
-    wait_until(lambda: "weather" in read(f"{dashboard}/api/v1/transports"), limit_s=40.0)
-    assert json.loads(read(f"{dashboard}/api/v1/transports"))
+    wait_until(lambda: told(dashboard, "transports", "transport") >= set(TRANSPORTS), limit_s=60.0)
+    wait_until(lambda: told(dashboard, "loops", "loop") >= {"planner", "answers", "portal"}, limit_s=60.0)
     os.kill(demo.pid, number)
     began_at = time.monotonic()
     out, err = demo.communicate(timeout=GUARD_S)
