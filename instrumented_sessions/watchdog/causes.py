@@ -13,6 +13,8 @@ class Evidence:
 
     window_s: float
     """How long was measured."""
+    enough_s: float = float("inf")
+    """CPU time after which the loop would have stalled by itself, whatever else went on."""
     cpu_s: float | None = None
     """The loop's thread was on a CPU."""
     run_delay_s: float | None = None
@@ -40,22 +42,26 @@ class Evidence:
 
     def items(self) -> tuple[tuple[str, float], ...]:
         """Return what is known, for `StallReport.evidence`."""
-        return tuple((name, round(value, 6)) for name, value in asdict(self).items() if value is not None)
+        return tuple(
+            (name, round(value, 6))
+            for name, value in asdict(self).items()
+            if value is not None and value != float("inf")
+        )
 
 
 def decide(evidence: Evidence) -> StallCause:
     """Return the cause that the evidence supports, else `unknown`.
 
-    Every cause needs more than half of the window. What stops everybody (collector, quota) comes first.
-    Then the watchdog suspects itself: if it did not run either, the code is at fault only when somebody
-    had the GIL meanwhile.
+    Every cause needs more than half of the window, except that code which ran for longer than the
+    threshold is at fault however slowly it was scheduled. Then the watchdog suspects itself: if it did not
+    run either, the code is at fault only when somebody had the GIL meanwhile.
     """
     half_s = evidence.window_s / 2
     if evidence.gc_s > half_s:
         return StallCause.GC
     if evidence.cpu_s is None:
         return StallCause.UNKNOWN
-    if evidence.cpu_s > half_s:
+    if evidence.cpu_s > half_s or evidence.cpu_s >= evidence.enough_s:
         return _decide_on_cpu(evidence, half_s)
     if (evidence.throttled_s or 0.0) > half_s and evidence.sleeping <= 0.5:
         return StallCause.THROTTLED

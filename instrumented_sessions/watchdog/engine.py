@@ -7,9 +7,11 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .. import live
@@ -17,15 +19,39 @@ from ..clock import SYSTEM_CLOCK
 from ..events import Event
 from ..live import Reading
 from ..observer import AMBIENT, Announcer
+from ..vocabulary import StallCause
+from .collector import CollectorProbe
+from .measurement import Turn
 from .page import HeartbeatPage
-from .probes import CollectorProbe, OwnProbe
+from .probes import OwnProbe, OwnReading
 from .pulse import make_pulse, running_loop
 from .stacks import current_frames
-from .watched import Turn, WatchedLoop
+from .watched import WatchedLoop
 
 logger = logging.getLogger(__name__)
 
+LONGEST_INTERVAL = 0.75
+"""The longest interval between heartbeats, as a part of the threshold."""
+
 THREAD_NAME = "instrumented-sessions-watchdog"
+
+
+@dataclass(frozen=True)
+class WatchdogStatistics:
+    """The watchdog of the process at one instant: what it has seen, and what it costs."""
+
+    loops: int
+    """How many loops are watched."""
+    stalls: Mapping[tuple[str, StallCause], int]
+    """How many stalls were reported, by loop name and first cause; only grows."""
+    heartbeats: int
+    """How many heartbeats have come; only grows."""
+    events: int
+    """How many events were announced; only grows."""
+    failures: int
+    """How often the watchdog itself failed; the first is logged, and none reaches the program."""
+    cpu_s: float
+    """CPU time of its thread in seconds; the heartbeats take theirs on the loops."""
 
 
 class Subscription:
@@ -82,18 +108,21 @@ class Engine:
         self._bell = threading.Lock()  # Held by the thread; releasing it wakes the thread.
         self._bell.acquire()
         self._collector = CollectorProbe()
-        self.failures = 0
-        """How often the watchdog itself failed; the first is logged."""
-        self.reports = 0
-        self.cpu_s = 0.0
-        """CPU time of the watchdog's thread."""
-        self._past_stalls: Counter[tuple[str, str]] = Counter()
+        self._past_stalls: Counter[tuple[str, StallCause]] = Counter()
+        self._past_beats = 0
+        # The rest is written by the watchdog's thread only.
+        self._announced = 0
+        self._failures = 0
+        self._cpu_s = 0.0
+        self._thread_cpu_s = 0.0
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's loops, so that a copied one does not beat into memory shared with it."""
         for entry in self._entries.values():
             entry.watched.pulse.stop()
         self._collector.stop()
+        if self._page is not None:
+            self._page.close()
         subscriptions = self._subscriptions
         self._reset()
         self._subscriptions = subscriptions
@@ -190,6 +219,7 @@ class Engine:
         with self._lock:
             for cause, count in entry.watched.stalls.items():
                 self._past_stalls[entry.watched.name, cause] += count
+            self._past_beats += entry.watched.pulse.beats
             if self._page is not None:
                 self._page.give_back(entry.watched.pulse.slot)
         return events
@@ -202,8 +232,11 @@ class Engine:
             if any(subscription.shared for subscription in mine):
                 mine = {*mine, *shared}
             pulse = entry.watched.pulse
-            pulse.interval_s = min(subscription.heartbeat_interval_s for subscription in mine)
-            entry.watched.threshold_s = min(subscription.stall_threshold_s for subscription in mine)
+            threshold_s = min(subscription.stall_threshold_s for subscription in mine)
+            interval_s = min(subscription.heartbeat_interval_s for subscription in mine)
+            entry.watched.threshold_s = threshold_s
+            # Heartbeats rarer than the threshold would delay the report by more than it.
+            pulse.interval_s = min(interval_s, threshold_s * LONGEST_INTERVAL)
             entry.watched.heartbeat_span_interval_s = min(s.heartbeat_span_interval_s for s in mine)
 
     def _hearers(self, entry: _Entry) -> list[Announcer]:
@@ -241,16 +274,20 @@ class Engine:
 
     def _run(self) -> None:
         probe = OwnProbe()
+        before = probe.read()
+        self._thread_cpu_s = 0.0
         planned = SYSTEM_CLOCK.monotonic()
         try:
             while self._goes_on():
                 try:
-                    planned = self._turn(probe, planned)
+                    planned = self._turn(probe, before, planned)
                 except Exception:
-                    self.failures += 1
-                    if self.failures == 1:
+                    self._failures += 1
+                    if self._failures == 1:
                         logger.exception("the loop watchdog failed and goes on")
                     planned = SYSTEM_CLOCK.monotonic() + 1.0
+                before = probe.read()
+                self._count_cost()
                 # What the turn itself took is no lateness.
                 now = SYSTEM_CLOCK.monotonic()
                 planned = max(planned, now)
@@ -267,7 +304,7 @@ class Engine:
             self._collector.stop()
             return False
 
-    def _turn(self, probe: OwnProbe, planned: float) -> float:
+    def _turn(self, probe: OwnProbe, before: OwnReading, planned: float) -> float:
         """Look at every loop once; returns when to look again."""
         now = SYSTEM_CLOCK.monotonic()
         # To wait for a Python thread that gives up the GIL in its turn is no lateness either.
@@ -276,7 +313,7 @@ class Engine:
         suspects = any(entry.watched.is_suspect(now) for entry in entries)
         # First of all: whatever lets go of the GIL lets the stalled thread move on.
         frames = current_frames() if suspects else {}
-        turn = Turn(now, late_s, frames, probe)
+        turn = Turn(now, late_s, frames, before, probe)
         next_at = now + 1.0
         for entry in entries:
             events, at = entry.watched.look(turn)
@@ -303,11 +340,29 @@ class Engine:
 
     def _announce(self, events: list[Event], hearers: list[Announcer]) -> None:
         for event in events:
-            self.reports += 1
+            self._announced += 1
             for announcer in hearers:
                 announcer.announce(event)
 
+    def _count_cost(self) -> None:
+        cpu_s = time.thread_time()
+        self._cpu_s += cpu_s - self._thread_cpu_s
+        self._thread_cpu_s = cpu_s
+
     # -- what can be read at any time
+
+    def statistics(self) -> WatchdogStatistics:
+        """Return one snapshot; from any thread."""
+        with self._lock:
+            stalls = Counter(self._past_stalls)
+            beats = self._past_beats
+            for entry in self._entries.values():
+                beats += entry.watched.pulse.beats
+                for cause, count in list(entry.watched.stalls.items()):
+                    stalls[entry.watched.name, cause] += count
+            return WatchdogStatistics(
+                len(self._entries), dict(stalls), beats, self._announced, self._failures, self._cpu_s
+            )
 
     def read_live(self) -> Reading:
         """Return the seconds since the last heartbeat, by loop; of loops with one name, the oldest counts."""

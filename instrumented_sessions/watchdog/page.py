@@ -29,13 +29,19 @@ class HeartbeatPage:
         self._free = list(range(CAPACITY - 1, -1, -1))
         self._memory: mmap.mmap | None = None
         try:
-            self._fd = os.memfd_create(_NAME)
-            os.ftruncate(self._fd, CAPACITY * _SLOT.size)
-            self._memory = mmap.mmap(self._fd, CAPACITY * _SLOT.size)
+            # Kept open for as long as the page lives: it is how others find it.
+            self._file = os.fdopen(os.memfd_create(_NAME), "r+b", buffering=0)
+            self._file.truncate(CAPACITY * _SLOT.size)
+            self._memory = mmap.mmap(self._file.fileno(), CAPACITY * _SLOT.size)
         except (AttributeError, OSError):
             self._beats = cast(MutableSequence[float], array("d", bytes(CAPACITY * _SLOT.size)))
         else:
             self._beats = cast(MutableSequence[float], memoryview(self._memory).cast("d"))
+
+    def close(self) -> None:
+        """Hide the page from others; slots that are still in use go on."""
+        if self._memory is not None:
+            self._file.close()
 
     def take(self) -> Slot:
         """Return a free slot, which has no name yet."""

@@ -1,16 +1,15 @@
-"""What the system tells of threads, the collector and quotas; each reading takes microseconds."""
+"""What the system tells of threads; each reading takes microseconds."""
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Container, Mapping
+from typing import NamedTuple
 
+from .cgroup import throttled_s
 from .pulse import Seat
 
 try:
@@ -20,8 +19,8 @@ try:
 except ImportError:
     _OWN_THREAD = None
 
-_SHORTEST_COLLECTION_S = 0.001
-_CGROUP_ROOT = "/sys/fs/cgroup"
+SLOW_READING_S = 1.0
+"""How old a reading of what takes files may become, in seconds; it is a base for later ones."""
 
 
 class ThreadProbe:
@@ -62,36 +61,44 @@ class ThreadProbe:
 class OwnReading(NamedTuple):
     """The watchdog's own thread and the process, at one instant."""
 
-    at: float
-    run_delay_s: float | None
     switches: int | None
     """How often the thread went to sleep by itself; while it waits for the GIL, every switch interval."""
     process_cpu_s: float
+    slow: SlowReading
+
+
+class SlowReading(NamedTuple):
+    """What takes files to read."""
+
+    at: float
+    run_delay_s: float | None
     throttled_s: Mapping[str, float]
-    """By cgroup, since the cgroup was made."""
+    """By control group, since the group was made."""
+    threads_cpu_s: Mapping[int, float]
+    """CPU time of every Python thread, by thread id."""
 
 
 class OwnProbe:
-    """Reads the calling thread and the process; used on the watchdog's thread only."""
+    """Reads the watchdog's own thread, the process and its threads; used on the watchdog's thread only."""
 
     def __init__(self) -> None:
         seat = Seat(threading.get_ident(), threading.get_native_id(), None, False)
         self._probe = ThreadProbe(seat)
-        self._throttled: Mapping[str, float] = {}
-        self._throttled_at = -1.0
+        self._slow = self._read_slowly()
 
     def read(self, fresh: bool = False) -> OwnReading:
-        """Return a reading; the quota is read again if `fresh`, else at most once a second."""
-        now = time.monotonic()
-        if fresh or now - self._throttled_at > 1.0:
-            self._throttled = throttled_s()
-            self._throttled_at = now
+        """Return a reading; what takes files is read again if `fresh`, else once a second."""
+        if fresh or time.monotonic() - self._slow.at > SLOW_READING_S:
+            self._slow = self._read_slowly()
         switches = None if _OWN_THREAD is None else resource.getrusage(_OWN_THREAD).ru_nvcsw
-        return OwnReading(now, self._probe.run_delay_s(), switches, time.process_time(), self._throttled)
+        return OwnReading(switches, time.process_time(), self._slow)
 
     def close(self) -> None:
         """Give the descriptors back."""
         self._probe.close()
+
+    def _read_slowly(self) -> SlowReading:
+        return SlowReading(time.monotonic(), self._probe.run_delay_s(), throttled_s(), threads_cpu_s())
 
 
 def gil_wait_s(before: OwnReading, after: OwnReading) -> float | None:
@@ -104,96 +111,31 @@ def gil_wait_s(before: OwnReading, after: OwnReading) -> float | None:
     return max(after.switches - before.switches - 2, 0) * sys.getswitchinterval()
 
 
-def throttled_between_s(before: OwnReading, after: OwnReading) -> float | None:
-    """Return how long a cgroup of the process was throttled between two readings, in seconds.
-
-    None where no cgroup was seen both times, such as after a move to another one.
-    """
-    both = before.throttled_s.keys() & after.throttled_s.keys()
-    return max((after.throttled_s[path] - before.throttled_s[path] for path in both), default=None)
-
-
-class CollectorProbe:
-    """Notes when the garbage collector ran, in any thread, from `start` to `stop`."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-        self._pauses: deque[tuple[float, float]] = deque(maxlen=64)
-
-    def start(self) -> None:
-        """Take notes from now on."""
-        gc.callbacks.append(self._on_collection)
-
-    def stop(self) -> None:
-        """Take no more notes."""
-        if self._on_collection in gc.callbacks:
-            gc.callbacks.remove(self._on_collection)
-
-    def between_s(self, start: float, end: float) -> float:
-        """Return how long the collector ran between two instants of the monotonic clock, in seconds."""
-        pauses = list(self._pauses)
-        if (since := self._since) is not None:
-            pauses.append((since, end))
-        return sum(max(min(end, last) - max(start, first), 0.0) for first, last in pauses)
-
-    def _on_collection(self, phase: str, info: Mapping[str, Any]) -> None:
-        # Called with the GIL held, in whichever thread collects; collections do not nest.
-        now = time.monotonic()
-        if phase == "start":
-            self._since = now
-        elif (since := self._since) is not None:
-            self._since = None
-            if now - since > _SHORTEST_COLLECTION_S:
-                self._pauses.append((since, now))
-
-
-def throttled_s(root: str = "", pid: str = "self") -> dict[str, float]:
-    """Return for how long each cgroup of the process was ever throttled, in seconds; empty if unknown.
-
-    Covers the process's own cgroup and those around it, version 1 and 2. It is read anew each time,
-    because a process may be moved.
-
-    Args:
-        root: A directory to read instead of `/`, for tests.
-        pid: Whose; default this process.
-    """
-    found: dict[str, float] = {}
-    try:
-        with open(f"{root}/proc/{pid}/cgroup") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return found
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        mounts = (f"{_CGROUP_ROOT}/{controllers}", f"{_CGROUP_ROOT}/cpu") if controllers else (_CGROUP_ROOT,)
-        for mount in mounts:
-            if os.path.isdir(root + mount):
-                found.update(_throttled_along(root + mount, path))
-                break
+def threads_cpu_s() -> dict[int, float]:
+    """Return the CPU time of every Python thread in seconds, by thread id; empty where it is not Linux."""
+    if not sys.platform.startswith("linux"):
+        return {}
+    found: dict[int, float] = {}
+    for thread in threading.enumerate():
+        if thread.ident is not None and thread.native_id is not None:
+            try:
+                # What the C library makes of a thread; made from the kernel's id it is safe to use after the
+                # thread has ended.
+                found[thread.ident] = time.clock_gettime((~thread.native_id << 3) | 6)
+            except OSError:
+                continue
     return found
 
 
-def _throttled_along(mount: str, path: str) -> dict[str, float]:
-    """Return the figures of a cgroup and of those around it; in a container only the mount may be there."""
-    found: dict[str, float] = {}
-    steps = path.strip("/")
-    while True:
-        directory = f"{mount}/{steps}".rstrip("/")
-        try:
-            with open(f"{directory}/cpu.stat") as file:
-                figures = dict(line.split() for line in file.read().splitlines())
-        except (OSError, ValueError):
-            figures = {}
-        if "throttled_usec" in figures:
-            found[directory] = int(figures["throttled_usec"]) / 1e6
-        elif "throttled_time" in figures:
-            found[directory] = int(figures["throttled_time"]) / 1e9
-        if not steps:
-            return found
-        steps = steps.rpartition("/")[0]
+def busiest_between(
+    before: Mapping[int, float], after: Mapping[int, float], but: Container[int]
+) -> tuple[int, float]:
+    """Return the thread, other than `but`, that used most CPU time between two readings, and how much.
+
+    (0, 0.0) if none did. Threads that began meanwhile count from their start.
+    """
+    used = {ident: cpu_s - before.get(ident, 0.0) for ident, cpu_s in after.items() if ident not in but}
+    return max(used.items(), key=lambda item: item[1], default=(0, 0.0))
 
 
 def _open(path: str) -> int | None:

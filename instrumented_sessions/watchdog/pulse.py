@@ -43,6 +43,8 @@ class LateBeat(NamedTuple):
 
     due: float
     at: float
+    cpu_before_s: float | None
+    """CPU time of the thread at the beat before it."""
     cpu_s: float
     """CPU time of the thread when it came."""
 
@@ -91,7 +93,7 @@ class Pulse(ABC):
     def beat(self) -> None:
         """Take note of one heartbeat; on the loop's thread."""
         now = time.monotonic()
-        due = self.mark.due
+        due, cpu_before_s = self.mark
         lag = now - due
         cpu_s = time.thread_time()
         if self.paused:
@@ -99,7 +101,7 @@ class Pulse(ABC):
         else:
             self.lags.append(lag)
             if lag > self.threshold_s:
-                self.late.append(LateBeat(due, now, cpu_s))
+                self.late.append(LateBeat(due, now, cpu_before_s, cpu_s))
                 self.notify()
         seat = self.seat
         if seat is None or seat.thread_id != threading.get_ident():

@@ -7,8 +7,12 @@ from typing import NamedTuple
 REPORT_MARKS_S = (1.0, 5.0, 15.0, 60.0)
 """A stall that lasts is reported at the threshold, again at these ages, then every last-mark seconds."""
 
-SUSPICION = 0.5
-"""The part of the threshold after which a loop is looked at more closely."""
+SUSPICION = 0.8
+"""The part of the threshold after which a loop is looked at more closely.
+
+Early enough to measure inside the stall before it is reported; late enough that healthy loops cost few
+looks: one in as many heartbeat intervals as fit in between, and one more.
+"""
 
 SHORTEST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 1.0
@@ -87,3 +91,25 @@ class StallWatch:
         """Forget the late heartbeat: it came, or the loop has ended."""
         self.due = None
         self.reports = 0
+
+
+class DetailBudget:
+    """How many stalls of a loop may be examined in detail; the others are counted and named all the same.
+
+    Args:
+        per_minute: How many in a minute; as many may come at once.
+    """
+
+    def __init__(self, per_minute: int = 60) -> None:
+        self._capacity = float(per_minute)
+        self._left = self._capacity
+        self._at = 0.0
+
+    def spend(self, now: float) -> bool:
+        """Return whether one more stall may be examined in detail."""
+        self._left = min(self._left + max(now - self._at, 0.0) * self._capacity / 60, self._capacity)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

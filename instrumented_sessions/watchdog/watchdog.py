@@ -9,7 +9,7 @@ from typing import Any
 
 from ..observer import Announcer, Observer
 from ..settings import Settings, check_limit_s
-from .engine import ENGINE, Subscription
+from .engine import ENGINE, Subscription, WatchdogStatistics
 from .pulse import running_loop
 
 
@@ -65,6 +65,10 @@ class LoopWatchdog:
     def unwatch(self, loop: Any = None) -> None:
         """Watch a loop no more; unknown ones are ignored. Default: the calling thread's."""
         ENGINE.unwatch(_loop_or_running(loop), self._subscription)
+
+    def statistics(self) -> WatchdogStatistics:
+        """Return what the watchdog of this process has seen and what it costs; all watchdogs share it."""
+        return ENGINE.statistics()
 
     def close(self) -> None:
         """Watch no loop any more; idempotent, returns within 5 s."""

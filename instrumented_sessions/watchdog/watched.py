@@ -3,68 +3,49 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from types import FrameType
-from typing import NamedTuple
+from collections import Counter
+from dataclasses import dataclass, field
 
 from ..clock import Clock
 from ..events import Event, LoopHeartbeat, LoopRecovered, LoopStalled, StallReport
 from ..vocabulary import StallCause
-from .causes import Evidence, decide
-from .probes import CollectorProbe, OwnProbe, OwnReading, ThreadProbe, gil_wait_s, throttled_between_s
+from .causes import decide
+from .collector import CollectorProbe
+from .measurement import Measurement, Turn
+from .probes import SLOW_READING_S, ThreadProbe
 from .pulse import LateBeat, Mark, Pulse
-from .stacks import Samples, read_stack
-from .stall import StallWatch
+from .stacks import MAX_STACKS, Samples, read_stack
+from .stall import DetailBudget, StallWatch
 
-stall_ids = itertools.count(1)
-
-
-class LoopReading(NamedTuple):
-    """One loop's thread and the watchdog at one instant; what later readings are compared with."""
-
-    at: float
-    cpu_s: float | None
-    run_delay_s: float | None
-    own: OwnReading
-
-
-@dataclass
-class Turn:
-    """One turn of the watchdog over all loops."""
-
-    now: float
-    late_s: float
-    """How much later than planned the watchdog woke."""
-    frames: Mapping[int, FrameType]
-    """The innermost frame of every thread; empty when no loop looked late."""
-    probe: OwnProbe
-    """Reads the watchdog's own thread."""
+_NAMED_TASKS = 5
+_stall_ids = itertools.count(1)
 
 
 @dataclass
 class Stall:
-    """What is known of a stall, or of a suspicion that may become one."""
+    """A stall, or a suspicion that may become one."""
 
     due: float
-    base: LoopReading | None
-    base_inside: bool
-    """Whether `base` was read after the stall began."""
-    late_s: float
-    beat_cpu_s: float | None = None
-    """CPU time of the loop's thread at the last beat before it."""
+    measurement: Measurement
     stall_id: int = 0
-    reports: int = 0
+    """0 while it is only suspected."""
     cause: StallCause = StallCause.UNKNOWN
     evidence: tuple[tuple[str, float], ...] = ()
     samples: Samples = field(default_factory=Samples)
-    states: list[str] = field(default_factory=list)
-    last_cpu_s: float | None = None
-    last_at: float = 0.0
+    detailed: bool = True
+    """Whether stacks are taken all the time, rather than one for each report."""
 
 
 class WatchedLoop:
-    """One loop under watch; used on the watchdog's thread only, apart from `name` and `pulse`."""
+    """One loop under watch; used on the watchdog's thread, but for what is read: `name`, `pulse`, `stalls`.
+
+    Args:
+        pulse: Its heartbeat.
+        name: The name given, None for the default.
+        threshold_s: Lag above which it counts as stalled, in seconds.
+        collector: When the garbage collector ran.
+        clock: Tells instants; the heartbeat uses the system's monotonic clock.
+    """
 
     def __init__(
         self, pulse: Pulse, name: str | None, threshold_s: float, collector: CollectorProbe, clock: Clock
@@ -72,14 +53,19 @@ class WatchedLoop:
         self.pulse = pulse
         self.given_name = name
         self.heartbeat_span_interval_s = 10.0
-        self.stalls: dict[str, int] = {}
-        """Finished and ongoing stalls so far, by cause."""
+        """How often its lag is summed up, in seconds."""
+        self.stalls: Counter[StallCause] = Counter()
+        """Stalls so far, by the cause they were first reported with."""
         self._watch = StallWatch(threshold_s)
         self._collector = collector
         self._clock = clock
         self._probe: ThreadProbe | None = None
-        self._base: LoopReading | None = None
+        self._run_delay_s: float | None = None
+        self._run_delay_at = float("-inf")
         self._stall: Stall | None = None
+        self._budget = DetailBudget()
+        self._looks = 0
+        self._busy_looks: Counter[str] = Counter()
         self._window_started = clock.monotonic()
 
     @property
@@ -116,37 +102,42 @@ class WatchedLoop:
             mark = self.pulse.mark
             if not self.pulse.late:
                 break
-            events += self._on_late_beat(self.pulse.late.popleft(), turn)
+            events += self._answer(self.pulse.late.popleft(), turn)
         if self.pulse.has_ended:
             return events, None
         if not self.pulse.is_running:
             self.pulse.paused = True
-            events += self._give_up(turn.now)
             self._watch.settle()
-            return events, turn.now + self.pulse.interval_s + self.threshold_s / 2
-        look = self._watch.look(turn.now, mark.due)
+            return events + self._give_up(turn.now), turn.now + self.pulse.interval_s + self.threshold_s
         if self._stall is not None and self._stall.due != mark.due:
             events += self._give_up(turn.now)
+        look = self._watch.look(turn.now, mark.due)
+        self._count_task()
         if look.suspected:
-            stall = self._suspect(mark, turn)
-            self._sample(stall, turn)
-            if look.report:
-                events.append(self._report(stall, turn))
-        else:
-            self._base = self._read(turn)
+            events += self._examine(mark, turn, look.report)
+        elif turn.now - self._run_delay_at > SLOW_READING_S:
+            probe = self._thread()
+            self._run_delay_s = probe.run_delay_s() if probe is not None else None
+            self._run_delay_at = turn.now
         if turn.now - self._window_started >= self.heartbeat_span_interval_s:
-            events += self._end_window(turn.now)
+            events.append(self._end_window(turn.now))
         return events, look.next_at
 
     def close(self) -> list[Event]:
         """Watch no more; returns the last events."""
         self.pulse.stop()
         now = self._clock.monotonic()
-        events = self._give_up(now) + self._end_window(now)
+        events = [*self._give_up(now), self._end_window(now)]
         if self._probe is not None:
             self._probe.close()
-            self._probe = None
         return events
+
+    def _count_task(self) -> None:
+        """Note which task runs at this look; over a window that tells which ones take most."""
+        self._looks += 1
+        task = self.pulse.task_name()
+        if task is not None and (task in self._busy_looks or len(self._busy_looks) < MAX_STACKS):
+            self._busy_looks[task] += 1
 
     def _thread(self) -> ThreadProbe | None:
         """Return the probe of the thread that runs the loop now."""
@@ -155,151 +146,101 @@ class WatchedLoop:
             if self._probe is not None:
                 self._probe.close()
             self._probe = ThreadProbe(seat)
-            self._base = None
+            self._run_delay_s = None
         return self._probe
 
-    def _read(self, turn: Turn) -> LoopReading:
-        probe = self._thread()
-        own = turn.probe.read()
-        if probe is None:
-            return LoopReading(turn.now, None, None, own)
-        return LoopReading(turn.now, probe.cpu_s(), probe.run_delay_s(), own)
+    def _begin(self, mark: Mark, turn: Turn) -> Stall:
+        measurement = Measurement(mark, turn, self._thread(), self._run_delay_s, self.threshold_s / 4)
+        return Stall(mark.due, measurement, detailed=self._budget.spend(turn.now))
 
-    def _suspect(self, mark: Mark, turn: Turn) -> Stall:
+    def _examine(self, mark: Mark, turn: Turn, report: bool) -> list[Event]:
+        """Take a sample of a loop whose heartbeat is late, and report if it is time."""
         stall = self._stall
-        if stall is not None:
-            stall.late_s += turn.late_s
-            return stall
-        # A watchdog that comes in time starts to measure inside the stall. One that was late measures
-        # from its last look, because what kept it is what it wants to know.
-        inside = turn.late_s < self.threshold_s / 4
-        base = self._read(turn) if inside else self._base
-        self._stall = stall = Stall(mark.due, base, inside, 0.0 if inside else turn.late_s)
-        stall.beat_cpu_s = mark.cpu_s
-        return stall
-
-    def _sample(self, stall: Stall, turn: Turn) -> None:
-        probe = self._thread()
-        if probe is None:
-            return
-        stack = read_stack(turn.frames.get(probe.seat.thread_id), self.pulse.base)
-        stall.samples.add(stack, self.pulse.task_name())
-        cpu_s = probe.cpu_s()
-        before_s, elapsed_s = stall.last_cpu_s, turn.now - stall.last_at
-        stall.last_cpu_s, stall.last_at = cpu_s, turn.now
-        if cpu_s is not None and before_s is not None and cpu_s - before_s > elapsed_s / 2:
-            return  # It runs. Asking the system costs a wait for the GIL, which it would have to give up.
-        if len(stall.states) < 1000:
-            stall.states.append("idle" if stack.idle else probe.state())
-
-    def _measure(self, stall: Stall, turn: Turn, end: LateBeat | None = None) -> Evidence:
-        """Sum up the evidence from the base to `end`, or to now."""
-        until = turn.now if end is None else end.at
-        base = stall.base
-        since = base.at if base is not None and stall.base_inside else stall.due
-        window_s = max(until - since, 1e-6)
-        count = max(len(stall.states), 1)
-        evidence = Evidence(
-            window_s=window_s,
-            runnable=stall.states.count("R") / count,
-            sleeping=(stall.states.count("S") + stall.states.count("D")) / count,
-            idle=stall.states.count("idle") / count,
-            gc_s=self._collector.between_s(since, until),
-            late_s=min(stall.late_s, window_s),
-        )
-        probe = self._thread()
-        if base is None or probe is None:
-            return evidence
-
-        def clipped(before: float | None, after: float | None) -> float | None:
-            if before is None or after is None:
-                return None
-            return min(max(after - before, 0.0), window_s)
-
-        # The thread's clock at its last beat is the better base, if it is known.
-        since_beat = not stall.base_inside and stall.beat_cpu_s is not None
-        cpu_before_s = stall.beat_cpu_s if since_beat else base.cpu_s
-        cpu_s = clipped(cpu_before_s, probe.cpu_s() if end is None else end.cpu_s)
-        evidence = replace(evidence, cpu_s=cpu_s)
-        if decide(evidence) is StallCause.CPU:
-            # It has the GIL now; every further question to the system would cost a wait for it.
-            return evidence
-        own = turn.probe.read(fresh=True)
-        return replace(
-            evidence,
-            run_delay_s=clipped(base.run_delay_s, probe.run_delay_s()),
-            throttled_s=clipped(0.0, throttled_between_s(base.own, own)),
-            own_run_delay_s=clipped(base.own.run_delay_s, own.run_delay_s),
-            gil_wait_s=clipped(0.0, gil_wait_s(base.own, own)),
-            process_cpu_s=clipped(base.own.process_cpu_s, own.process_cpu_s),
-        )
-
-    def _report(self, stall: Stall, turn: Turn) -> Event:
-        evidence = self._measure(stall, turn)
-        stall.cause = decide(evidence)
-        stall.evidence = evidence.items()
-        return self._stalled(stall, turn.now - stall.due, ongoing=True)
-
-    def _stalled(self, stall: Stall, duration_s: float, ongoing: bool) -> Event:
-        if not stall.stall_id:
-            stall.stall_id = next(stall_ids)
-            self.stalls[stall.cause] = self.stalls.get(stall.cause, 0) + 1
-        stall.reports += 1
-        return LoopStalled(self._clock.time(), self._make_report(stall, duration_s, ongoing))
-
-    def _recovered(self, stall: Stall, duration_s: float) -> Event:
-        return LoopRecovered(self._clock.time(), self._make_report(stall, duration_s, False))
-
-    def _make_report(self, stall: Stall, duration_s: float, ongoing: bool) -> StallReport:
-        blames = stall.cause.blames_code
+        if stall is None:
+            stall = self._stall = self._begin(mark, turn)
         seat = self.pulse.seat
-        tasks = stall.samples.tasks.most_common(1)
-        return StallReport(
-            loop=self.name,
-            thread_id=seat.thread_id if seat is not None else 0,
-            started_at=self._clock.time() - (self._clock.monotonic() - stall.due),
-            duration_s=duration_s,
-            ongoing=ongoing,
-            cause=stall.cause,
-            culprit=stall.samples.culprit if blames else None,
-            stacks=stall.samples.stacks(),
-            task=tasks[0][0] if tasks else None,
-            stall_id=stall.stall_id,
-            evidence=stall.evidence,
-        )
+        if seat is not None and (stall.detailed or report):
+            stack = read_stack(turn.frames.get(seat.thread_id), self.pulse.base)
+            stall.samples.add(stack, self.pulse.task_name())
+            stall.measurement.go_on(turn, stack.idle)
+        if not report:
+            return []
+        self._judge(stall, turn)
+        return [self._stalled(stall, turn.now - stall.due, ongoing=True)]
 
-    def _on_late_beat(self, beat: LateBeat, turn: Turn) -> list[Event]:
-        stall = self._stall
-        self._stall = None
+    def _judge(self, stall: Stall, turn: Turn, end: LateBeat | None = None) -> None:
+        """Decide the cause from what is known by now; what was known is not forgotten."""
+        enough_s = self.threshold_s
+        if not stall.measurement.inside:
+            enough_s += self.pulse.interval_s  # A healthy loop may have been busy until the beat was due.
+        evidence = stall.measurement.sum_up(turn, enough_s, self._collector, end)
+        cause = decide(evidence)
+        if cause is not StallCause.UNKNOWN or not stall.stall_id:
+            stall.cause, stall.evidence = cause, evidence.items()
+        busiest = stall.measurement.busiest_thread_id
+        if cause is StallCause.GIL and evidence.other_cpu_s > evidence.window_s / 2 and turn.frames:
+            # Another thread kept everybody waiting: it is to blame, whatever the loop was about to do.
+            stall.samples = Samples()
+            stall.samples.add(read_stack(turn.frames.get(busiest)), None)
+
+    def _answer(self, beat: LateBeat, turn: Turn) -> list[Event]:
+        """Take note of a heartbeat that came at last."""
+        stall, self._stall = self._stall, None
         self._watch.settle()
         duration_s = beat.at - beat.due
         if stall is None or stall.due != beat.due:
             # It came and went while the watchdog could not look.
-            stall = Stall(beat.due, self._base, False, turn.late_s)
-        evidence = self._measure(stall, turn, beat)
-        cause = decide(evidence)
-        if cause is not StallCause.UNKNOWN or not stall.reports:
-            stall.cause, stall.evidence = cause, evidence.items()
+            stall = self._begin(Mark(beat.due, beat.cpu_before_s), turn)
+        self._judge(stall, turn, beat)
         events: list[Event] = []
-        if not stall.reports:
+        if not stall.stall_id:
             events.append(self._stalled(stall, duration_s, ongoing=False))
-        events.append(self._recovered(stall, duration_s))
+        events.append(LoopRecovered(self._clock.time(), self._report(stall, duration_s, ongoing=False)))
         return events
 
     def _give_up(self, now: float) -> list[Event]:
         """Settle a stall whose end no heartbeat has told: the loop has stopped or ended."""
-        stall = self._stall
-        self._stall = None
-        if stall is None or not stall.reports:
+        stall, self._stall = self._stall, None
+        if stall is None or not stall.stall_id:
             return []
-        return [self._recovered(stall, now - stall.due)]
+        return [LoopRecovered(self._clock.time(), self._report(stall, now - stall.due, ongoing=False))]
 
-    def _end_window(self, now: float) -> list[Event]:
-        window_s = now - self._window_started
-        self._window_started = now
+    def _stalled(self, stall: Stall, duration_s: float, ongoing: bool) -> Event:
+        if not stall.stall_id:
+            stall.stall_id = next(_stall_ids)
+            self.stalls[stall.cause] += 1
+        return LoopStalled(self._clock.time(), self._report(stall, duration_s, ongoing))
+
+    def _report(self, stall: Stall, duration_s: float, ongoing: bool) -> StallReport:
+        samples = stall.samples
+        tasks = _shares(samples.tasks, samples.total)
+        return StallReport(
+            loop=self.name,
+            thread_id=self.pulse.seat.thread_id if self.pulse.seat is not None else 0,
+            started_at=self._clock.time() - (self._clock.monotonic() - stall.due),
+            duration_s=duration_s,
+            ongoing=ongoing,
+            cause=stall.cause,
+            culprit=samples.culprit if stall.cause.blames_code else None,
+            stacks=samples.stacks() if stall.detailed else (),
+            task=tasks[0][0] if tasks else None,
+            stall_id=stall.stall_id,
+            evidence=stall.evidence,
+            tasks=tasks,
+            awaits=samples.awaits if stall.cause.blames_code else (),
+        )
+
+    def _end_window(self, now: float) -> Event:
+        window_s, self._window_started = now - self._window_started, now
         lags: list[float] = []
         while self.pulse.lags:
             lags.append(self.pulse.lags.popleft())
-        seat = self.pulse.seat
-        thread_id = seat.thread_id if seat is not None else 0
-        return [LoopHeartbeat(self._clock.time(), self.name, thread_id, window_s, tuple(lags))]
+        thread_id = self.pulse.seat.thread_id if self.pulse.seat is not None else 0
+        busiest = _shares(self._busy_looks, self._looks)
+        self._looks, self._busy_looks = 0, Counter()
+        return LoopHeartbeat(self._clock.time(), self.name, thread_id, window_s, tuple(lags), busiest)
+
+
+def _shares(counts: Counter[str], total: int) -> tuple[tuple[str, float], ...]:
+    """Return the most frequent names with their share of `total`, the most frequent first."""
+    return tuple((name, count / total) for name, count in counts.most_common(_NAMED_TASKS))

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from instrumented_sessions.watchdog.stall import StallWatch, next_mark_s, pause_s
+from instrumented_sessions.watchdog.stall import SUSPICION, StallWatch, next_mark_s, pause_s
 
 
 def test_heartbeat_that_is_not_late_enough_is_fine() -> None:
-    """Up to half the threshold nothing is suspected, and the next look is when it would be."""
+    """Nothing is suspected for most of the threshold, and the next look is when something would be."""
     watch = StallWatch(0.2)
     look = watch.look(now=10.0, due=10.05)
     assert not look.suspected
     assert not look.report
-    assert look.next_at == pytest.approx(10.15)
-    assert not watch.look(now=10.149, due=10.05).suspected
+    assert look.next_at == pytest.approx(10.05 + 0.2 * SUSPICION)
+    assert not watch.look(now=10.04 + 0.2 * SUSPICION, due=10.05).suspected
 
 
 def test_suspected_loop_is_sampled_before_it_is_reported() -> None:
-    """Between half the threshold and the threshold stacks are taken, and nothing is said."""
+    """Shortly before the threshold stacks are taken, and nothing is said."""
     watch = StallWatch(0.2)
-    look = watch.look(now=10.15, due=10.0)
+    look = watch.look(now=10.0 + 0.2 * SUSPICION, due=10.0)
     assert look.suspected
     assert not look.report
     assert look.next_at <= 10.2

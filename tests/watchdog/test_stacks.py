@@ -1,0 +1,167 @@
+"""Whose line a stack blames, on stacks that are really there."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import sysconfig
+import threading
+from types import FrameType
+
+import pytest
+
+from instrumented_sessions.chain import CodeLocation
+from instrumented_sessions.watchdog.stacks import (
+    MAX_FRAMES,
+    MAX_STACKS,
+    Origin,
+    Samples,
+    Stack,
+    origin_of,
+    read_stack,
+)
+
+STDLIB = sysconfig.get_path("stdlib")
+
+
+def stack_of(*frames: tuple[str, str], inside: int = 0, idle: bool = False) -> Stack:
+    return Stack(tuple(CodeLocation(name, file, 1) for name, file in frames), inside, (), idle)
+
+
+@pytest.mark.parametrize(
+    ("file", "origin"),
+    [
+        ("/srv/app/handlers.py", Origin.PROGRAM),
+        ("<stdin>", Origin.PROGRAM),
+        ("/venv/lib/python3.12/site-packages/requests/api.py", Origin.LIBRARY),
+        ("/usr/lib/python3/dist-packages/yaml/scanner.py", Origin.LIBRARY),
+        ("/venv/lib/python3.12/site-packages/uvloop/__init__.py", Origin.MACHINERY),
+        ("/venv/lib/python3.12/site-packages/trio/_core/_run.py", Origin.MACHINERY),
+        (f"{STDLIB}/subprocess.py", Origin.MACHINERY),
+        (f"{STDLIB}/asyncio/events.py", Origin.MACHINERY),
+        ("<frozen importlib._bootstrap>", Origin.MACHINERY),
+        (sys.modules[Samples.__module__].__file__, Origin.MACHINERY),
+    ],
+)
+def test_origin_of_a_file_is_told_by_its_place(file: str, origin: Origin) -> None:
+    """The program, an installed package, or what never is to blame."""
+    assert origin_of(file) is origin
+
+
+def test_culprit_is_the_innermost_line_of_the_program() -> None:
+    """What it called in the standard library or in a package is its own doing."""
+    stack = stack_of(
+        ("main", "/srv/app/main.py"),
+        ("handler", "/srv/app/handlers.py"),
+        ("get", "/venv/lib/python3.12/site-packages/requests/api.py"),
+        ("recv_into", f"{STDLIB}/socket.py"),
+    )
+    assert stack.culprit == CodeLocation("handler", "/srv/app/handlers.py", 1)
+
+
+def test_package_is_blamed_where_the_program_has_no_line() -> None:
+    """A program that is itself installed, or a package's own task."""
+    stack = stack_of(
+        ("run", f"{STDLIB}/asyncio/runners.py"),
+        ("poll", "/venv/lib/python3.12/site-packages/poller/core.py"),
+        ("sleep", f"{STDLIB}/time.py"),
+    )
+    assert stack.culprit == CodeLocation("poll", "/venv/lib/python3.12/site-packages/poller/core.py", 1)
+
+
+def test_what_started_the_loop_is_never_the_culprit() -> None:
+    """Only what the loop called counts."""
+    stack = stack_of(("main", "/srv/app/main.py"), ("_run", f"{STDLIB}/asyncio/events.py"), inside=2)
+    assert stack.culprit is None
+
+
+def test_reading_a_frame_finds_the_callback_and_the_await_chain() -> None:
+    """Coroutines show the way from the task to the line; the loop's own frames do not."""
+    seen: list[Stack] = []
+
+    def leaf() -> None:
+        frame = sys._getframe()
+        seen.append(read_stack(frame, asyncio.Handle._run.__code__))
+
+    async def inner() -> None:
+        leaf()
+
+    async def outer() -> None:
+        await inner()
+
+    asyncio.run(outer())
+    [stack] = seen
+    assert [location.function for location in stack.frames[stack.inside :]] == ["outer", "inner", "leaf"]
+    assert [location.function for location in stack.awaits] == ["outer", "inner"]
+    assert stack.culprit is not None
+    assert (stack.culprit.function, stack.culprit.file) == ("leaf", __file__)
+    assert not stack.idle
+
+
+def test_loop_that_waits_for_its_next_event_is_idle_and_blames_nobody() -> None:
+    """Its stack ends in the selector, called by the loop itself."""
+    ident = threading.get_ident()
+    stacks: list[Stack] = []
+    loop = asyncio.new_event_loop()
+
+    def look() -> None:
+        while not stacks or not stacks[-1].idle:
+            stacks.append(read_stack(sys._current_frames()[ident], asyncio.Handle._run.__code__))
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=look)
+    try:
+        loop.call_soon(thread.start)
+        loop.run_forever()
+    finally:
+        thread.join()
+        loop.close()
+    idle = stacks[-1]
+    assert idle.frames[-1].function == "select"
+    assert idle.culprit is None
+
+
+def test_deep_stack_keeps_its_innermost_frames() -> None:
+    """A recursion does not make a report without end."""
+
+    def dive(depth: int) -> FrameType:
+        return dive(depth - 1) if depth else sys._getframe()
+
+    stack = read_stack(dive(MAX_FRAMES * 2))
+    assert len(stack.frames) == MAX_FRAMES
+    assert stack.frames[-1].function == "dive"
+
+
+def test_samples_are_aggregated_and_bounded() -> None:
+    """Equal stacks are counted; of endless different ones only some are kept."""
+    samples = Samples()
+    often = stack_of(("main", "/srv/app/main.py"), ("often", "/srv/app/a.py"))
+    for number in range(MAX_STACKS * 3):
+        samples.add(often, "task-a")
+        samples.add(stack_of((f"rare{number}", "/srv/app/b.py")), f"task-{number}")
+    assert len(samples.stacks()) == MAX_STACKS
+    assert samples.stacks()[0].frames == often.frames
+    assert samples.stacks()[0].count == MAX_STACKS * 3
+    assert samples.culprit == CodeLocation("often", "/srv/app/a.py", 1)
+    assert samples.tasks.most_common(1) == [("task-a", MAX_STACKS * 3)]
+    assert samples.total == MAX_STACKS * 6
+
+
+def test_function_seen_most_is_blamed_at_its_most_frequent_line() -> None:
+    """Lines of one function count together against those of another."""
+    samples = Samples()
+
+    def at(function: str, line: int) -> Stack:
+        return Stack((CodeLocation(function, "/srv/app/a.py", line),), 0, (), False)
+
+    for location in (at("loop", 1), at("loop", 2), at("loop", 2), at("other", 9), at("other", 9)):
+        samples.add(location, None)
+    assert samples.culprit == CodeLocation("loop", "/srv/app/a.py", 2)
+
+
+def test_idle_samples_blame_nobody() -> None:
+    """Even when the program's frames are below them."""
+    samples = Samples()
+    samples.add(stack_of(("main", "/srv/app/main.py"), idle=True), None)
+    assert samples.culprit is None
+    assert samples.idle == 1
