@@ -114,8 +114,12 @@ def _finish(loop: asyncio.AbstractEventLoop) -> None:
         for task in left:
             task.cancel()
         if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=1.0))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+            _, left = loop.run_until_complete(asyncio.wait(left, timeout=1.0))
+        for task in left:
+            # It swallows its cancellation, and was reported by who left it behind.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # As asyncio.gather does.
+        if not left:
+            loop.run_until_complete(loop.shutdown_asyncgens())
     except BaseException:
         logger.debug("the portal's loop did not unwind cleanly", exc_info=True)
     finally:

@@ -81,10 +81,10 @@ class CallBook:
         self, record: Record, make_error: Callable[[CallTicket], BaseException], cause: BaseException | None
     ) -> None:
         """End the calls that were sent; those that wait for a permit go on with the next generation."""
-        for call in list(record.calls):
-            del record.calls[call]
-            if call.acquisition is not None and call.acquisition.granted_at is None:
-                continue
+        # Chosen before any permit is given back: it would make a waiting call look like a sent one.
+        sent = [call for call in record.calls if call.acquisition is None or call.acquisition.granted_at]
+        record.calls.clear()
+        for call in sent:
             error = make_error(call)
             error.__cause__ = cause
             self.release(call, Outcome.ERROR)

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Protocol
 
@@ -88,7 +89,7 @@ class Connection:
             return
         self.leaving = True
         self._leave.set()
-        self._timer = self._loop.call_later(timeout_s, self._cancel)
+        self._timer = self._later(timeout_s, self._cancel)
 
     def abort(self) -> None:
         """Give up at once: cancel the task, whatever it does."""
@@ -100,7 +101,11 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self.task.cancel()
-        self._timer = self._loop.call_later(_ABANDON_AFTER_S, self._abandon)
+        self._timer = self._later(_ABANDON_AFTER_S, self._abandon)
+
+    def _later(self, delay_s: float, function: Callable[[], None]) -> asyncio.TimerHandle:
+        # A cancelled timer keeps its context until it would have been due: let there be nothing in it.
+        return self._loop.call_later(delay_s, function, context=contextvars.Context())
 
     def _abandon(self) -> None:
         if self.ended:

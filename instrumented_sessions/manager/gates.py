@@ -61,9 +61,9 @@ class Gates:
     def _enter_lock(self, opening: Opening) -> None:
         record = opening.record
         opening.gate = Gate.LOCK
+        record.generation = opening.generation
         self._pool.move(record, "open")
         self._pool.active[record.key] = record
-        record.generation = opening.generation
         opening.announced = True
         self._pool.do(
             Say(

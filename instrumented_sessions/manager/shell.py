@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -201,7 +202,10 @@ class Shell:
     def _arm(self, opening: Opening, limit_s: float) -> None:
         self._disarm(opening)
         loop = asyncio.get_running_loop()
-        self._opening_timers[opening] = loop.call_later(limit_s, self._opening_timed_out, opening, limit_s)
+        # In an empty context, as in `Connection`.
+        self._opening_timers[opening] = loop.call_later(
+            limit_s, self._opening_timed_out, opening, limit_s, context=contextvars.Context()
+        )
 
     def _disarm(self, opening: Opening) -> None:
         timer = self._opening_timers.pop(opening, None)
@@ -459,7 +463,9 @@ class Shell:
         if due is not None:
             loop = asyncio.get_running_loop()
             pause_s = max(0.0, due - self.clock.monotonic())
-            self._pause_timer = loop.call_later(pause_s, self.decide, self.pool.tick)
+            self._pause_timer = loop.call_later(
+                pause_s, self.decide, self.pool.tick, context=contextvars.Context()
+            )
 
     def _sweep(self) -> None:
         self.decide(self.pool.tick)
