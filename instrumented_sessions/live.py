@@ -11,7 +11,9 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+from .chain import BlockingChain
 
 TransportLabel = str
 """A transport's id."""
@@ -41,7 +43,11 @@ class Reading:
 
 
 class Source(Protocol):
-    """Something that can be read from any thread without waiting for a loop."""
+    """Something that can be read from any thread without waiting for a loop.
+
+    It may also have `explain_live(id)`, which returns the blocking chain of the request, opening, call
+    or wait of that id, None when it knows of none.
+    """
 
     def read_live(self) -> Reading:
         """Return what is true now."""
@@ -77,6 +83,17 @@ def reset() -> None:
     _sources.clear()
     _retired_hits.clear()
     _retired_dropped.clear()
+
+
+def explain(id: int) -> BlockingChain | None:
+    """Return why the request, opening, call or wait of that id waits now, None when nobody knows of it."""
+    with _lock:
+        explainers: list[Any] = [source for source in _sources if hasattr(source, "explain_live")]
+    for source in explainers:
+        chain: BlockingChain | None = source.explain_live(id)
+        if chain is not None:
+            return chain
+    return None
 
 
 def read() -> Reading:

@@ -29,6 +29,7 @@ from ..session import CallWork, Session
 from ..settings import Settings, check_limit_s
 from ..vocabulary import Outcome, SessionKey, SessionState
 from ..watchdog import process_watchdog
+from .chains import chain_by_id
 from .connection import inside_opening
 from .explain import explain
 from .records import CallTicket, CloseTicket, Gate, Record, RequestTicket, Ticket
@@ -451,6 +452,12 @@ class SessionManager:
     def explain(self) -> str:
         """Return what waits now, and why, in plain sentences with stacks; as `hangs`."""
         return explain(self.hangs(), self.statistics())
+
+    def explain_live(self, id: int) -> BlockingChain | None:
+        """Return why the request, opening, call or lock wait of that id waits; None if it does not."""
+        pool = self._shell.pool
+        with pool.mutex:
+            return chain_by_id(pool, list(self._shell.tickets), id)
 
     def read_live(self) -> Reading:
         """Return what telemetry reads at collection time."""

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
 import uuid
-from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from opentelemetry import _logs, metrics, trace
@@ -27,27 +24,22 @@ try:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 except ImportError as error:
     raise ImportError(
         "exporting over OTLP needs the OpenTelemetry SDK; run: pip install 'instrumented-sessions[otel]'"
     ) from error
 
+from .pipes import LogPipe, QuietLogs, SpanPipe
+
+__all__ = ["SIGNALS", "QuietLogs", "Signal", "fresh_instance", "resource"]
+
 logger = logging.getLogger(__name__)
 
 SPAN_INTERVAL_MS = 200
 METRIC_INTERVAL_MS = 5_000
 _QUEUE_SIZE = 2_048
-_NOISY_LOGGERS = (
-    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
-    "opentelemetry.exporter.otlp.proto.http._log_exporter",
-    "opentelemetry.exporter.otlp.common.http",
-    "opentelemetry.sdk._shared_internal",
-    "opentelemetry.sdk.metrics._internal.export",
-)
-_QUIET_S = 300.0
 
 
 def resource(service_name: str | None) -> Resource:
@@ -90,128 +82,11 @@ class Signal(Protocol):
         ...
 
 
-class _Pipe:
-    """Counts what goes into a batch processor and what comes out, so that no drop goes uncounted."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # Protects what follows.
-        self._pending = 0
-        self._capacity = 0
-        self._exporter: _CountedExporter | None = None
-        self.target: Any = None
-        self.dropped = 0
-
-    def open(self, capacity: int, exporter: Any, make: Callable[[Any], Any]) -> None:
-        """Let items flow into the batch processor that `make` makes around the exporter."""
-        with self._lock:
-            self._pending, self._capacity, self.dropped = 0, capacity, 0
-        self._exporter = _CountedExporter(self, exporter)
-        self.target = make(self._exporter)
-
-    def accepts(self) -> bool:
-        """Return whether there is room for one more; counts it either way."""
-        with self._lock:
-            if self._pending >= self._capacity:
-                self.dropped += 1
-                return False
-            self._pending += 1
-            return True
-
-    def taken(self, count: int) -> None:
-        """Note that `count` items have left the queue."""
-        with self._lock:
-            self._pending = max(0, self._pending - count)
-
-    def lost(self, count: int) -> None:
-        """Note that `count` items could not be exported."""
-        with self._lock:
-            self.dropped += count
-
-    def close(self) -> None:
-        """Export what is queued; blocks for as long as the collector makes it. What remains is dropped."""
-        target, self.target = self.target, None
-        if target is not None:
-            target.shutdown()
-            with self._lock:
-                self.dropped, self._pending = self.dropped + self._pending, 0
-
-    def abort(self) -> None:
-        """End the exporter's attempts, so that a `close()` in another thread ends soon."""
-        if self._exporter is not None:
-            self._exporter.shutdown()
-
-    def reset(self) -> None:
-        """Begin at zero; called in the child after a fork, where another thread may have held the lock."""
-        self._lock = threading.Lock()
-        self._pending = self.dropped = 0
-        self.target = None
-
-
-class _CountedExporter:
-    """Tells a pipe what its batch processor takes out."""
-
-    def __init__(self, pipe: _Pipe, exporter: Any) -> None:
-        self._pipe = pipe
-        self._exporter = exporter
-        self._shut_down = False
-
-    def export(self, batch: Sequence[Any]) -> Any:
-        self._pipe.taken(len(batch))
-        try:
-            result = self._exporter.export(batch)
-        except Exception:
-            self._pipe.lost(len(batch))
-            raise
-        if result.name != "SUCCESS":
-            self._pipe.lost(len(batch))
-        return result
-
-    def shutdown(self) -> None:
-        if not self._shut_down:
-            self._shut_down = True
-            self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return bool(self._exporter.force_flush(timeout_millis))
-
-
-class _SpanPipe(_Pipe, SpanProcessor):
-    def on_end(self, span: ReadableSpan) -> None:
-        target, context = self.target, span.get_span_context()
-        if target is not None and context is not None and context.trace_flags.sampled and self.accepts():
-            target.on_end(span)
-
-    def shutdown(self) -> None:
-        self.close()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        target = self.target
-        return True if target is None else bool(target.force_flush(timeout_millis))
-
-
-class _LogPipe(_Pipe):
-    """A log record processor; the class to derive from has had several names."""
-
-    def on_emit(self, log_record: Any) -> None:
-        target = self.target
-        if target is not None and self.accepts():
-            target.on_emit(log_record)
-
-    emit = on_emit  # Its name before 1.36.
-
-    def shutdown(self) -> None:
-        self.close()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        target = self.target
-        return True if target is None else bool(target.force_flush(timeout_millis))
-
-
 class _Traces:
     name = "traces"
 
     def __init__(self) -> None:
-        self._pipe = _SpanPipe()
+        self._pipe = SpanPipe()
         self._provider: TracerProvider | None = None
 
     def start(self, endpoint: str | None, about: Resource) -> bool:
@@ -253,7 +128,7 @@ class _Logs:
     name = "logs"
 
     def __init__(self) -> None:
-        self._pipe = _LogPipe()
+        self._pipe = LogPipe()
         self._provider: LoggerProvider | None = None
 
     def start(self, endpoint: str | None, about: Resource) -> bool:
@@ -371,34 +246,6 @@ class _Metrics:
 
 SIGNALS: tuple[Signal, ...] = (_Metrics(), _Traces(), _Logs())
 """Ours, one set for the process."""
-
-
-class QuietLogs(logging.Filter):
-    """Lets an exporter complain once in five minutes: a collector that is down would fill the log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether `record` is logged."""
-        if str(record.msg).startswith("Cannot call collect"):
-            return False  # A reader's last words after a fork; it was taken away on purpose.
-        now = time.monotonic()
-        if now - self._said.get(record.name, float("-inf")) < _QUIET_S:
-            return False
-        self._said[record.name] = now
-        return True
-
-    def install(self) -> None:
-        """Listen to the exporters' loggers."""
-        for name in _NOISY_LOGGERS:
-            logging.getLogger(name).addFilter(self)
-
-    def remove(self) -> None:
-        """Leave them alone."""
-        for name in _NOISY_LOGGERS:
-            logging.getLogger(name).removeFilter(self)
 
 
 def _is_unset(provider: object) -> bool:

@@ -119,6 +119,8 @@ class Telemetry:
             wanted = os.environ.get(f"OTEL_{signal.name.upper()}_EXPORTER", "").strip().lower() != "none"
             if wanted and signal.start(endpoint, about):
                 self._signals.append(signal)
+            elif wanted:
+                logger.info("%s go to the program's own SDK, not to one of ours", signal.name)
 
     def _serve(self, port: int, host: str) -> None:
         """Serve `/metrics`, if the port is free."""

@@ -42,7 +42,7 @@ class Backend:
             meter_provider=self.meters,
             logger_provider=self.loggers,
             clock=self.clock,
-            **{"report_in_progress": False, **options},
+            **{"report_in_progress": False, "explain": lambda id: None, **options},
         )
 
     def tell(self, *events: Event) -> None:

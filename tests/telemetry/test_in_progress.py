@@ -8,9 +8,9 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
 
+from instrumented_sessions import live
 from instrumented_sessions.chain import BlockingChain, ChainLink
 from instrumented_sessions.telemetry.otel.in_progress import THREAD_NAME
-from instrumented_sessions.telemetry.otel.work import WorkKind
 from instrumented_sessions.vocabulary import LockKind, Phase
 
 from . import story
@@ -139,29 +139,35 @@ def test_report_is_a_log_event_in_the_open_span(backend: Backend) -> None:
     )
 
 
-def test_usual_calls_are_logged_quietly(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
-    """A tool that takes ten seconds is no warning; one that takes fifteen is, and any stalled loop."""
+def test_usual_work_is_logged_quietly(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    """A slow start is no warning before 5 s, a call none before 15 s; a lock and a stall are one at once."""
     caplog.set_level(logging.INFO, logger="instrumented_sessions")
-    backend.tell(story.called())
+    backend.tell(story.called(), story.requested(), story.waiting())
     for second in (1.0, 5.0, 14.0):
         backend.pass_time(second)
     backend.tell(story.stalled(started_at=story.T0 + 14.0))
     backend.pass_time(15.0)
-    calls = [record.levelname for record in caplog.records if "forecast" in record.message]
-    assert calls == ["INFO", "INFO", "WARNING"]
-    (stall,) = [record for record in caplog.records if record.message.startswith("loop")]
-    assert stall.levelname == "WARNING"
-    assert stall.message == (
+    levels = {
+        name: [record.levelname for record in caplog.records if record.message.startswith(name)]
+        for name in ("tools/call", "session.acquire", "session.lock.wait", "loop 'main'")
+    }
+    assert levels == {
+        "tools/call": ["INFO", "INFO", "WARNING"],
+        "session.acquire": ["INFO", "WARNING", "WARNING"],
+        "session.lock.wait": ["WARNING", "WARNING", "WARNING"],
+        "loop 'main'": ["WARNING"],
+    }
+    assert caplog.records[-1].message == (
         "loop 'main' has not run for 1.0 s, cause blocking_call at handler (/app/agent.py:42)"
     )
 
 
 def test_explanation_of_the_manager_wins(backend: Backend) -> None:
     """Phase, stacks and what the holder is doing come from whoever can see them now."""
-    asked: list[tuple[WorkKind, int]] = []
+    asked: list[int] = []
 
-    def explain(kind: WorkKind, id: int) -> BlockingChain:
-        asked.append((kind, id))
+    def explain(id: int) -> BlockingChain:
+        asked.append(id)
         link = ChainLink(
             "opening weather/c-8", story.HOLDER, 9.0, "connects to the server", ("run (b.py:1)",)
         )
@@ -173,7 +179,7 @@ def test_explanation_of_the_manager_wins(backend: Backend) -> None:
     backend.tell(story.requested(7))
     backend.pass_time(1.0)
     facts = dict(backend.span("session.acquire.in_progress").attributes or {})
-    assert asked == [(WorkKind.REQUEST, 7)]
+    assert asked == [7]
     assert facts["instrumented_sessions.phase"] == "queue"
     assert facts["instrumented_sessions.doing"] == "connects to the server"
     assert facts["instrumented_sessions.stack"] == "main (a.py:1)"
@@ -185,7 +191,7 @@ def test_explanation_of_the_manager_wins(backend: Backend) -> None:
 def test_failing_explanation_is_done_without(backend: Backend) -> None:
     """A report with what events say is better than none."""
 
-    def explain(kind: WorkKind, id: int) -> BlockingChain:
+    def explain(id: int) -> BlockingChain:
         raise RuntimeError("no")
 
     backend.observer.reporter.explain = explain
@@ -217,8 +223,8 @@ def test_thread_reports_by_itself_and_ends_on_close() -> None:
     logger = logging.getLogger("instrumented_sessions")
     logger.addHandler(handler)
     try:
-        backend.clock.now = 1.0  # The request below was made a second ago.
-        backend.tell(story.requested(at=0.0))
+        backend.clock.now = 1.0  # The wait below began a second ago.
+        backend.tell(story.waiting(at=0.0))
         assert reported.wait(5)
         assert THREAD_NAME in [thread.name for thread in threading.enumerate()]
     finally:
@@ -242,3 +248,33 @@ def test_flood_of_waits_is_reported_in_part(backend: Backend) -> None:
     backend.pass_time(1.2)
     assert len(reports(backend, "session.acquire")) == 100
     assert backend.observer.read_live().dropped == {"opentelemetry": 900}
+
+
+def test_wait_is_explained_by_its_owner(backend: Backend) -> None:
+    """A lock wait has no books of its own: its opening or call is asked for; a user's lock by itself."""
+    asked: list[int] = []
+    backend.observer.reporter.explain = asked.append  # type: ignore[assignment]  # Returns None: no explanation.
+    backend.tell(story.waiting(21, owner_id=11), story.waiting(22, owner_id=None, lock=None, key=None))
+    backend.pass_time(1.0)
+    assert asked == [11, 22]
+
+
+def test_live_source_explains() -> None:
+    """Whoever is registered in `live` may explain what it knows of."""
+
+    class Manager:
+        def read_live(self) -> live.Reading:
+            return live.Reading()
+
+        def explain_live(self, id: int) -> BlockingChain | None:
+            return BlockingChain(story.KEY, Phase.CONNECT, 1.0, story.CALLER, story.T0) if id == -7 else None
+
+    manager = Manager()
+    live.register(manager)
+    try:
+        chain = live.explain(-7)
+        assert chain is not None
+        assert chain.phase is Phase.CONNECT
+        assert live.explain(-8) is None
+    finally:
+        live.retire(manager)

@@ -13,25 +13,24 @@ import threading
 from collections.abc import Callable
 
 from opentelemetry import trace
-from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace import SpanKind
 
+from ... import live
 from ...chain import BlockingChain
 from ...clock import SYSTEM_CLOCK, Clock
-from ...vocabulary import Phase
 from .. import catalog
 from ..logs import EVENT_IN_PROGRESS, Logs
-from . import attributes
+from .facts import facts_of, sentence
 from .spans import add_stacks, nanoseconds
-from .work import Attributes, Work, WorkKind, WorkTable
+from .work import Work, WorkKind, WorkTable
 
-Explain = Callable[[WorkKind, int], "BlockingChain | None"]
-"""Tells why the work of that kind and id waits: its phase, its holder, what the holder is doing."""
+Explain = Callable[[int], "BlockingChain | None"]
+"""Tells why the request, opening, call or wait of that id waits, and what its holder is doing."""
 
 THREAD_NAME = "instrumented-sessions-in-progress"
-_MAX_REPORTS_PER_S = (
-    100  # When thousands wait for one lock, a hundred say it; the rest would drown other spans.
-)
-_QUIET_UNTIL_S = 15.0  # Openings and calls that take less are usual; a log line each would be noise.
+_MAX_REPORTS_PER_S = 100  # When thousands wait for one lock, all their reports would drown other spans.
+_USUAL_S = {WorkKind.REQUEST: 5.0, WorkKind.OPENING: 5.0, WorkKind.CALL: 15.0}
+"""What is no news while it takes less, in seconds; a wait for a lock inside has a report of its own."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class Reporter:
         table: The open work, to find out who it waits for.
         clock: Tells when a report is due. A test that moves it passes `own_thread=False` and calls
             `report_due()`.
-        explain: Tells why something waits; may be set later. One that raises is ignored for that report.
+        explain: Tells why something waits. Default `live.explain`. When it raises, the report does without.
         own_thread: Whether a thread reports. Default True; it starts with the first work.
     """
 
@@ -56,7 +55,7 @@ class Reporter:
         table: WorkTable,
         *,
         clock: Clock = SYSTEM_CLOCK,
-        explain: Explain | None = None,
+        explain: Explain = live.explain,
         own_thread: bool = True,
     ) -> None:
         self.explain = explain
@@ -65,6 +64,7 @@ class Reporter:
         self._table = table
         self._clock = clock
         self._own_thread = own_thread
+        self._closed = False
         self._allowance = _Allowance(_MAX_REPORTS_PER_S)
         self.reset()
 
@@ -80,7 +80,6 @@ class Reporter:
         self._tie = itertools.count()
         self._wakes_at = float("inf")
         self._thread: threading.Thread | None = None
-        self._closed = False
 
     def add(self, work: Work) -> None:
         """Report `work` until it is done."""
@@ -115,7 +114,10 @@ class Reporter:
             next_due = self._due[0][0] if self._due else float("inf")
         for work in late:
             if not work.done and self._allowance.take(now):
-                self._report(work)
+                try:
+                    self._report(work)
+                except Exception:  # Telemetry never harms the program, and the next report may work.
+                    logger.exception("a report of %s in progress failed", work.name)
         return next_due - now
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -130,11 +132,7 @@ class Reporter:
 
     def _run(self) -> None:
         while True:
-            try:
-                remaining_s = self.report_due()
-            except Exception:  # Telemetry never harms the program, and the next report may work.
-                logger.exception("a report of work in progress failed")
-                remaining_s = 1.0
+            remaining_s = self.report_due()
             with self._changed:
                 if self._closed:
                     return
@@ -149,10 +147,10 @@ class Reporter:
         at = self._clock.time()
         open_s = max(0.0, at - work.started_at)
         chain = self._chain(work)
-        facts, links = self._facts(work, chain, open_s)
+        facts, links = facts_of(work, self._table, chain, at)
         parent = trace.set_span_in_context(work.span)
-        body = str(chain) if chain is not None else _sentence(work, facts, open_s)
-        level = logging.INFO if _is_usual(work, open_s) else logging.WARNING
+        body = str(chain) if chain is not None else sentence(work, facts, open_s)
+        level = logging.INFO if open_s < _USUAL_S.get(work.kind, 0.0) else logging.WARNING
         self._logs.write(EVENT_IN_PROGRESS, body, level=level, attributes=facts, context=parent, at=at)
         if not work.context.trace_flags.sampled:
             return
@@ -169,46 +167,13 @@ class Reporter:
         span.end(max(nanoseconds(at), nanoseconds(work.started_at)))
 
     def _chain(self, work: Work) -> BlockingChain | None:
-        if self.explain is None or work.kind is WorkKind.STALL:
+        if work.kind is WorkKind.STALL:
             return None
         try:
-            return self.explain(work.kind, work.id)
+            return self.explain(work.id if work.owner_id is None else work.owner_id)
         except Exception:
             logger.debug("no explanation of %s %s", work.kind.value, work.id, exc_info=True)
             return None
-
-    def _facts(
-        self, work: Work, chain: BlockingChain | None, open_s: float
-    ) -> tuple[Attributes, tuple[Link, ...]]:
-        """Return what is known now: the work's own facts, then the holder's, as far down as events tell."""
-        facts = {key: value for key, value in work.attributes.items() if key != catalog.MCP_METHOD}
-        facts.update({catalog.IN_PROGRESS: True, catalog.WAITED_S: open_s})
-        if work.party is not None:
-            facts.update(attributes.party(work.party))
-        links = work.links
-        phase = work.phase
-        waits_on = work if work.kind is WorkKind.WAIT else work.wait
-        opening = self._table.opening_of(work.key) if work.kind is WorkKind.REQUEST else None
-        if opening is not None:
-            waits_on = opening.wait
-            phase = Phase.CONNECT
-            if opening.context.is_valid:
-                links = (Link(opening.context),)
-        if waits_on is not None:
-            phase = Phase.LOCK
-            if waits_on is not work:
-                links = (*links, *waits_on.links)
-                for key, value in waits_on.attributes.items():
-                    facts.setdefault(key, value)
-            held_s = facts.get(catalog.HOLDER_HELD_S)
-            if isinstance(held_s, (int, float)):  # It has held on since the wait began.
-                facts[catalog.HOLDER_HELD_S] = held_s + max(0.0, self._clock.time() - waits_on.started_at)
-        if chain is not None:
-            phase = chain.phase
-            facts.update(_explained(chain))
-        if phase is not None:
-            facts[catalog.PHASE] = phase.value
-        return facts, links
 
 
 class _Allowance:
@@ -229,45 +194,6 @@ class _Allowance:
             return False
         self._left -= 1
         return True
-
-
-def _explained(chain: BlockingChain) -> Attributes:
-    """Return the end of the chain, where the reason is."""
-    facts: Attributes = {}
-    if chain.waiter_stack:
-        facts[catalog.STACK] = "\n".join(chain.waiter_stack)
-    for link in chain.links:
-        facts[catalog.DOING] = link.doing
-        if link.holder is not None:
-            facts.update(attributes.holder(link.holder, link.held_s))
-        if link.stack:
-            facts[catalog.HOLDER_STACK] = "\n".join(link.stack)
-    return facts
-
-
-def _sentence(work: Work, facts: Attributes, open_s: float) -> str:
-    """Return one sentence for people: who, what, how long, and whom it waits for."""
-    if work.kind is WorkKind.STALL:
-        report = work.facts["report"]
-        where = f" at {report.culprit}" if report.culprit is not None else ""
-        return f"loop {report.loop!r} has not run for {open_s:.1f} s, cause {report.cause}{where}"
-    what = f"{work.name} of session {work.key}" if work.key is not None else work.name
-    text = f"{what} still in progress after {open_s:.1f} s"
-    if catalog.PHASE in facts:
-        text += f", phase {facts[catalog.PHASE]!s}"
-    if work.party is not None:
-        text += f", asked by {work.party}"
-    if catalog.HOLDER in facts:
-        text += f"; waits for {facts[catalog.LOCK_NAME]!s}, held"
-        if isinstance(held_s := facts[catalog.HOLDER_HELD_S], float):
-            text += f" for {held_s:.1f} s"
-        text += f" by {facts[catalog.HOLDER]!s}"
-    return text
-
-
-def _is_usual(work: Work, open_s: float) -> bool:
-    """Return whether a report deserves no warning; the wait for a lock inside has a report of its own."""
-    return work.kind in (WorkKind.OPENING, WorkKind.CALL) and open_s < _QUIET_UNTIL_S
 
 
 def _next_report_s(age_s: float) -> float:

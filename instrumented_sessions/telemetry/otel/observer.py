@@ -38,7 +38,7 @@ class OpenTelemetryObserver:
         meter_provider: Default: the program's.
         logger_provider: Default: the program's.
         clock: Tells when open work is due for a report.
-        explain: Tells why something waits, for reports in progress; may be set later.
+        explain: Tells why something waits, for reports in progress. Default `live.explain`.
         max_open: How many requests, openings, calls and waits may be open at once; spans beyond it are
             dropped and counted. Default 10,000.
         report_in_progress: Whether to start the thread that reports open work. Default True.
@@ -51,7 +51,7 @@ class OpenTelemetryObserver:
         meter_provider: metrics.MeterProvider | None = None,
         logger_provider: _logs.LoggerProvider | None = None,
         clock: Clock = SYSTEM_CLOCK,
-        explain: Explain | None = None,
+        explain: Explain = live.explain,
         max_open: int = MAX_OPEN,
         report_in_progress: bool = True,
     ) -> None:

@@ -127,6 +127,7 @@ class Spans:
                     Link(context) for context in contexts if context is not None and context.is_valid
                 ),
                 phase=Phase.LOCK,
+                owner_id=event.owner_id,
             ),
             context=_under(owner),
         )

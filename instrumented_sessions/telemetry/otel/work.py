@@ -53,6 +53,8 @@ class Work:
     """To whoever it waits for."""
     phase: Phase | None = None
     """Where it is, as far as events say."""
+    owner_id: int | None = None
+    """The opening or call that a wait for a lock is part of."""
     wait: Work | None = None
     """The wait for a lock that is part of it now."""
     done: bool = False
