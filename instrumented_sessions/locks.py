@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 from .vocabulary import LockGranularity, LockKind
 
 OwnerT = TypeVar("OwnerT")
-_wait_ids = itertools.count(1)
+next_id = itertools.count(1).__next__
+"""Returns ids of requests, openings, calls and waits, unique in the process."""
 
 
 class Acquisition(Generic[OwnerT]):
@@ -23,7 +24,7 @@ class Acquisition(Generic[OwnerT]):
     def __init__(self, lock: PermitLock[OwnerT], owner: OwnerT, asked_at: float) -> None:
         self.lock = lock
         self.owner = owner
-        self.wait_id = next(_wait_ids)
+        self.wait_id = next_id()
         self.asked_at = asked_at
         """Monotonic seconds."""
         self.granted_at: float | None = None

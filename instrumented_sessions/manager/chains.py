@@ -39,6 +39,39 @@ def chain_of(pool: Pool, ticket: Ticket, *, cycle: bool = False) -> BlockingChai
     )
 
 
+def chain_of_opening(pool: Pool, opening: Opening) -> BlockingChain:
+    """Return why `opening` has not ended yet; `pool.mutex` must be held."""
+    now = pool.clock.monotonic()
+    links: list[ChainLink] = []
+    _Walk(pool, now, links).work_of(opening)
+    waited_s = max(0.0, now - opening.started_at)
+    connection = opening.connection
+    return BlockingChain(
+        key=opening.record.key,
+        phase=opening.phase,
+        waited_s=waited_s,
+        waiter=party(opening),
+        started_at=pool.clock.time() - waited_s,
+        links=tuple(links),
+        waiter_stack=connection.stack() if connection is not None else (),
+    )
+
+
+def chain_by_id(pool: Pool, tickets: list[Ticket], id: int) -> BlockingChain | None:
+    """Return why the request, call, opening or lock wait of that id waits; `pool.mutex` must be held."""
+    for ticket in tickets:
+        if id == ticket.id or (isinstance(ticket, CallTicket) and id in _wait_ids(ticket)):
+            return chain_of(pool, ticket)
+    for opening in pool.openings:
+        if id == opening.id or id in _wait_ids(opening):
+            return chain_of_opening(pool, opening)
+    return None
+
+
+def _wait_ids(owner: CallTicket | Opening) -> tuple[int, ...]:
+    return (owner.acquisition.wait_id,) if owner.acquisition is not None else ()
+
+
 class _Walk:
     """One walk along the waits; visits every opening and call once."""
 
@@ -74,6 +107,16 @@ class _Walk:
         else:
             answer = f"the server's answer to {call_name(call)} on session {call.key}"
             self._link(answer, None, call.asked_at, "")
+
+    def work_of(self, opening: Opening) -> None:
+        """Follow what an opening itself waits for."""
+        self._seen.add(opening)
+        acquisition = opening.acquisition
+        if acquisition is not None and acquisition.granted_at is None:
+            self._lock(acquisition.lock)
+        else:
+            self._link(f"what it does: it {opening_doing(self._pool, opening, self._now)}", None, 0.0, "")
+        self._inside(opening)
 
     def _opening(self, opening: Opening) -> None:
         if opening in self._seen:

@@ -464,14 +464,6 @@ class SessionManager:
         with self._shell.pool.mutex:
             return reading_of(self._shell.pool)
 
-    def explain_live(self, id: int) -> BlockingChain | None:
-        """Return why the request, opening or call of that id waits, None when it does not; for reports."""
-        for ticket in list(self._shell.tickets):
-            opening = getattr(ticket, "opening", None)
-            if ticket.open and (ticket.id == id or (opening is not None and opening.id == id)):
-                return self._shell.chain(ticket)
-        return None
-
     # -- helpers ----------------------------------------------------------------------------------
 
     def _check_open(self) -> None:

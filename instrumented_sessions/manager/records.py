@@ -11,11 +11,9 @@ from typing import Any, Protocol
 
 from ..chain import Party
 from ..clock import Clock
-from ..locks import Acquisition
+from ..locks import Acquisition, next_id
 from ..state import new_story
 from ..vocabulary import Outcome, Phase, SessionKey, SessionState
-
-_ids = itertools.count(1)
 
 
 class TransportLike(Protocol):
@@ -131,7 +129,7 @@ class Ticket:
         now: float,
         limit_s: float,
     ) -> None:
-        self.id = next(_ids)
+        self.id = next_id()
         self.transport = transport
         """What it is for, a `TransportLike`; None for the whole manager."""
         self.key = SessionKey(transport.id if transport is not None else "", conversation)
@@ -244,7 +242,7 @@ class Opening:
     """The creation of one session; belongs to the pool, callers only wait for it."""
 
     def __init__(self, record: Record, now: float) -> None:
-        self.id = next(_ids)
+        self.id = next_id()
         self.record = record
         self.transport = record.transport
         self.generation = record.generation + 1

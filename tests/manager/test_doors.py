@@ -227,9 +227,7 @@ async def test_tool_error_is_a_result(manager: SessionManager, door: Door, any_w
 
 
 @pytest.mark.scenario("S12")
-async def test_blocking_doors_on_a_loop_name_their_twins(
-    manager: SessionManager, recorder: Recorder
-) -> None:
+async def test_blocking_doors_on_a_loop_name_their_twins(manager: SessionManager, recorder: Recorder) -> None:
     """Each blocking door raises on a thread that runs a loop, and says what to await."""
     transport = FakeTransport()
     with pytest.raises(BlockingCallError, match=r"await asession\(\)"):

@@ -220,7 +220,9 @@ async def test_close_is_bounded_when_a_server_ignores_it(caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING, "instrumented_sessions"), anyio.fail_after(LIMIT_S):
         await manager.aclose(0.1)
     stubborn.set()
-    assert any("fake/stubborn" in record.message and "left behind" in record.message for record in caplog.records)
+    assert any(
+        "fake/stubborn" in record.message and "left behind" in record.message for record in caplog.records
+    )
 
 
 @pytest.mark.scenario("S21")
