@@ -57,6 +57,14 @@ class ChainLink:
     stack: tuple[str, ...] = ()
     """The holder's stack, outermost call first, one `function (file:line)` an entry."""
 
+    def __str__(self) -> str:
+        text = self.waits_for
+        if self.holder is not None and text.startswith(self.holder.name):
+            text += f", begun {self.held_s:.1f} s ago"  # An opening is its own holder.
+        elif self.holder is not None:
+            text += f", held for {self.held_s:.1f} s by {self.holder}"
+        return f"{text}, which {self.doing}" if self.doing else text
+
 
 @dataclass(frozen=True)
 class BlockingChain:
@@ -84,12 +92,10 @@ class BlockingChain:
     def __str__(self) -> str:
         target = f" for session {self.key}" if self.key else ""
         text = f"{self.waiter} has waited {self.waited_s:.1f} s{target}, phase {self.phase}"
+        waits = "it waits for"
         for link in self.links:
-            text += f"; it waits for {link.waits_for}"
-            if link.holder is not None:
-                text += f", held for {link.held_s:.1f} s by {link.holder}"
-            if link.doing:
-                text += f", which {link.doing}"
+            text += f"; {waits} {link}"
+            waits = "that one waits for"
         if self.is_cycle:
             text += "; this is a cycle: nobody in it can go on"
         return text

@@ -39,11 +39,11 @@ def caller_location() -> CodeLocation | None:
 
 
 def without_own_frames(stack: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a stack without this package's frames at its inner end, unless nothing else is left."""
+    """Return a stack without this package's frames at its inner end; the outermost stays in any case."""
     end = len(stack)
     while end and f"({_PACKAGE}" in stack[end - 1] and f"({_DEMO}" not in stack[end - 1]:
         end -= 1
-    return stack[:end] or stack
+    return stack[: max(1, end)]
 
 
 def thread_stack(thread_id: int) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ class _Walk:
         self._seen.add(opening)
         acquisition = opening.acquisition
         holds = acquisition is not None and acquisition.granted_at is not None
-        name = opening.name + (f", which holds the {acquisition.lock.name}" if holds and acquisition else "")
+        name = opening.name + (f" (it holds the {acquisition.lock.name})" if holds and acquisition else "")
         since = opening.granted_at if opening.granted_at is not None else opening.started_at
         connection = opening.connection
         stack = connection.stack() if connection is not None else ()
@@ -145,7 +145,7 @@ class _Walk:
         else:
             doing = f"waits for the server's answer to {call_name(holder)}"
             stack = holder.stack()
-        self._link(lock.name + permits, holder, holders[0].granted_at, doing, stack)
+        self._link(f"the {lock.name}{permits}", holder, holders[0].granted_at, doing, stack)
         if isinstance(holder, Opening):
             self._inside(holder)
 

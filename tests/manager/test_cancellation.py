@@ -1,4 +1,4 @@
-"""Cancellation at every await of both doors: the caller is free at once, nothing leaks, nobody else suffers."""
+"""Cancellation at every await of both doors: the caller is free at once, and nobody else suffers."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ async def test_hangs_follow_the_chain_to_its_end(recorder: Recorder) -> None:
         assert opening.holder is not None
         assert lock.holder is not None
         assert opening.waits_for == "opening weather/c-2 #1"
-        assert lock.waits_for == "opening lock of transport weather"
+        assert lock.waits_for == "the opening lock of transport weather"
         assert (lock.holder.name, lock.doing) == ("opening weather/c-1 #1", "connects to the server")
         assert any("FakeTransport._connect" in frame for frame in lock.stack)
         assert not behind.is_cycle

@@ -133,7 +133,7 @@ async def test_timeout_names_phase_and_holder(manager: SessionManager, door: Doo
         assert (error.key, error.phase, error.limit_s) == (("fake", "default"), Phase.CONNECT, 0.05)
         assert error.chain is not None
         assert error.chain.links[0].holder is not None
-        assert "holds the opening lock of transport fake" in str(error)
+        assert "(it holds the opening lock of transport fake)" in str(error)
         assert any("pass_through" in frame for frame in error.chain.links[0].stack)
         assert error.statistics.waiters >= 1
         transport.connecting.open()
