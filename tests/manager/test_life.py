@@ -191,9 +191,8 @@ async def test_cold_sessions_without_a_holder_are_forgotten() -> None:
     """Conversations that are over take no memory: ten thousand of them leave nothing."""
     transport = FakeTransport()
     async with SessionManager(Settings(max_sessions=4)) as manager:
-        refs = []
-        for number in range(12):
-            refs.append(weakref.ref(await manager.asession(transport, f"c-{number}")))
+        keys = [f"c-{number}" for number in range(12)]
+        refs = [weakref.ref(await manager.asession(transport, key)) for key in keys]
         await until(lambda: len(manager._shell.pool.active) <= 4)
         gc.collect()
         assert sum(ref() is not None for ref in refs) <= 5
@@ -264,7 +263,7 @@ async def test_opening_is_cut_at_its_own_limit(door: Door, recorder: Recorder) -
     transport = FakeTransport()
     async with SessionManager(Settings(open_timeout_s=0.05), observers=[recorder]) as manager:
         transport.connecting.close()
-        with pytest.raises(SessionTimeoutError, match="passed its limit of 0.05 s") as caught:
+        with pytest.raises(SessionTimeoutError, match=r"passed its limit of 0\.05 s") as caught:
             await door.session(manager, transport, timeout_s=LIMIT_S)
         assert caught.value.phase is Phase.CONNECT
         await until(lambda: transport.open_clients == [])
