@@ -67,7 +67,8 @@ class Pipe:
         if target is not None:
             target.shutdown()
             with self._lock:
-                self.dropped, self._pending = self.dropped + self._pending, 0
+                if self.target is None:  # Else it has been opened again while this one still ended.
+                    self.dropped, self._pending = self.dropped + self._pending, 0
 
     def abort(self) -> None:
         """End the exporter's attempts, so that a `close()` in another thread ends soon."""

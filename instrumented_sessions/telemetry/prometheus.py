@@ -124,12 +124,13 @@ class MetricsServer:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Stop listening, waiting at most `timeout_s` seconds for the thread."""
-        stop = threading.Thread(
-            target=self._server.shutdown, name="instrumented-sessions-prometheus-stop", daemon=True
-        )
-        stop.start()  # `shutdown` itself waits without a limit.
-        self._thread.join(timeout_s)
+        stop = threading.Thread(target=self._stop, name="instrumented-sessions-prometheus-stop", daemon=True)
+        stop.start()  # It waits for the thread without a limit.
         stop.join(timeout_s)
+
+    def _stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
         self._server.server_close()
 
     def abandon(self) -> None:

@@ -48,20 +48,20 @@ class Collector:
     def _receive(self, path: str, body: bytes) -> None:
         with self._arrived:
             if path == "/v1/traces":
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    about = _strings(resource.resource)
-                    self.spans += [(about, span) for scope in resource.scope_spans for span in scope.spans]
+                for of_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    about = _strings(of_spans.resource)
+                    self.spans += [(about, span) for scope in of_spans.scope_spans for span in scope.spans]
             elif path == "/v1/metrics":
-                for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                    about = _strings(resource.resource)
+                for of_metrics in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                    about = _strings(of_metrics.resource)
                     self.metrics += [
-                        (about, metric) for scope in resource.scope_metrics for metric in scope.metrics
+                        (about, metric) for scope in of_metrics.scope_metrics for metric in scope.metrics
                     ]
             elif path == "/v1/logs":
-                for resource in ExportLogsServiceRequest.FromString(body).resource_logs:
-                    about = _strings(resource.resource)
+                for of_logs in ExportLogsServiceRequest.FromString(body).resource_logs:
+                    about = _strings(of_logs.resource)
                     self.logs += [
-                        (about, record) for scope in resource.scope_logs for record in scope.log_records
+                        (about, record) for scope in of_logs.scope_logs for record in scope.log_records
                     ]
             else:
                 raise AssertionError(f"unexpected path {path}")

@@ -91,6 +91,16 @@ _LOCK = {
 }
 
 
+OWN_LOCK: dict[str, Any] = {
+    "key": None,
+    "transport_kind": None,
+    "lock": None,
+    "granularity": None,
+    "owner_id": None,
+}
+"""What events of the users' own locks do not have."""
+
+
 def waiting(wait_id: int = 21, at: float = 0.0, **facts: Any) -> events.LockWaitStarted:
     defaults = {**_LOCK, "holders": (HOLDER,), "holder_ids": (10,), "held_s": 3.0}
     return events.LockWaitStarted(T0 + at, wait_id=wait_id, **{**defaults, **facts})

@@ -57,7 +57,7 @@ def test_metric_is_well_formed(metric: Metric) -> None:
 
 def test_mcp_metrics_follow_the_convention() -> None:
     """The buckets are those of the MCP semantic conventions."""
-    expected = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+    expected: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
     for metric in (catalog.MCP_OPERATION_DURATION, catalog.MCP_SESSION_DURATION):
         assert metric.buckets == expected
         assert metric.unit == "s"

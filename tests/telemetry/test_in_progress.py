@@ -253,7 +253,7 @@ def test_flood_of_waits_is_reported_in_part(backend: Backend) -> None:
 def test_wait_is_explained_by_its_owner(backend: Backend) -> None:
     """A lock wait has no books of its own: its opening or call is asked for; a user's lock by itself."""
     asked: list[int] = []
-    backend.observer.reporter.explain = asked.append  # type: ignore[assignment]  # Returns None: no explanation.
+    backend.observer.reporter.explain = asked.append
     backend.tell(story.waiting(21, owner_id=11), story.waiting(22, owner_id=None, lock=None, key=None))
     backend.pass_time(1.0)
     assert asked == [11, 22]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from instrumented_sessions import live
@@ -93,9 +95,16 @@ def test_only_contended_waits_are_measured_and_all_holds() -> None:
 
 def test_users_own_locks_are_not_in_metrics() -> None:
     """`ThreadLock` and `TaskLock` names could be anything."""
-    own = {"key": None, "transport_kind": None, "lock": None, "granularity": None, "owner_id": None}
     measure = Measure()
-    assert samples(measure, story.granted(**own), story.abandoned(**own), story.released(**own)) == []
+    assert (
+        samples(
+            measure,
+            story.granted(**story.OWN_LOCK),
+            story.abandoned(**story.OWN_LOCK),
+            story.released(**story.OWN_LOCK),
+        )
+        == []
+    )
     assert counts(measure, catalog.LOCK_TIMEOUTS) == {}
 
 
@@ -124,7 +133,7 @@ def test_deadlock_is_counted_under_its_lock(lock: LockKind | None, label: str) -
         ({"outcome": Outcome.ERROR, "error": KeyError("secret")}, "KeyError", ""),
     ],
 )
-def test_call_is_measured_by_convention(facts: dict[str, object], failure: str, code: str) -> None:
+def test_call_is_measured_by_convention(facts: dict[str, Any], failure: str, code: str) -> None:
     """Method, tool, error, network and kind; never a message, an argument or a conversation."""
     assert samples(Measure(), story.returned(duration_s=0.5, **facts)) == [
         ("mcp.client.operation.duration", 0.5, ("tools/call", "forecast", failure, code, "pipe", "stdio"))

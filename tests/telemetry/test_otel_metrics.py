@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Gauge, Histogram, Sum
@@ -66,11 +67,11 @@ def test_every_metric_is_as_the_catalog_says(backend: Backend, manager: Manager)
     metrics = backend.metrics()
     missing = {metric.name for metric in catalog.METRICS} - metrics.keys()
     assert missing == {"instrumented_sessions.lock.deadlocks"}  # No deadlock was told.
-    kinds = {"counter": Sum, "gauge": Gauge, "histogram": Histogram}
+    kinds: dict[str, Any] = {"counter": Sum, "gauge": Gauge, "histogram": Histogram}
     for metric in catalog.METRICS:
         if metric.name in missing:
             continue
-        found = metrics[metric.name]
+        found: Any = metrics[metric.name]
         assert (found.unit, found.description) == (metric.unit, metric.help)
         assert isinstance(found.data, kinds[metric.kind])
         for point in found.data.data_points:

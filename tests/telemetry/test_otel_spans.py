@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextvars
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -146,7 +147,7 @@ def test_span_name_has_only_low_cardinality_targets(
     backend: Backend, method: str, target: str | None, name: str
 ) -> None:
     """Names of tools, prompts and functions are few; addresses are not."""
-    facts = {"method": method, "target": target}
+    facts: dict[str, Any] = {"method": method, "target": target}
     backend.tell(story.called(**facts), story.returned(**facts))
     assert "secret" not in str(attributes(backend.span(name)))
 
@@ -221,7 +222,7 @@ def test_lock_wait_links_to_the_holder_and_repeats_its_facts(backend: Backend) -
 
 def test_wait_for_a_call_lock_belongs_to_the_call(backend: Backend) -> None:
     """Both kinds of lock look alike; the parent is who waits."""
-    facts = {"lock": LockKind.CALL, "owner_id": 32, "holder_ids": (31,)}
+    facts: dict[str, Any] = {"lock": LockKind.CALL, "owner_id": 32, "holder_ids": (31,)}
     backend.tell(story.called(31), story.called(32), story.waiting(**facts))
     backend.tell(story.granted(lock=LockKind.CALL, owner_id=32), story.returned(31), story.returned(32))
     holder, waiter = [span for span in backend.spans if span.name == "tools/call forecast"]
@@ -232,10 +233,9 @@ def test_wait_for_a_call_lock_belongs_to_the_call(backend: Backend) -> None:
 
 def test_wait_for_a_users_own_lock_is_a_span(backend: Backend) -> None:
     """It belongs to the caller's span and carries no transport."""
-    own = {"key": None, "transport_kind": None, "lock": None, "granularity": None, "owner_id": None}
     with backend.tracers.get_tracer("app").start_as_current_span("agent step") as step:
-        backend.tell(story.waiting(lock_name="ledger", holder_ids=(), **own))
-    backend.tell(story.granted(lock_name="ledger", **own))
+        backend.tell(story.waiting(lock_name="ledger", holder_ids=(), **story.OWN_LOCK))
+    backend.tell(story.granted(lock_name="ledger", **story.OWN_LOCK))
     wait = backend.span("session.lock.wait")
     assert parent(wait) == step.get_span_context().span_id
     facts = attributes(wait)

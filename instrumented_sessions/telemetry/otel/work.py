@@ -130,6 +130,8 @@ class WorkTable:
 
     def on_thread(self, thread_id: int) -> list[Work]:
         """Return open work that a stall of that thread delays, oldest first, at most `MAX_LINKS`."""
+        if not thread_id:
+            return []  # Not known.
         with self._lock:
             works = [work for work in self._open.values() if thread_id in work.threads]
         return works[:MAX_LINKS]
