@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import NamedTuple
 
 from .vocabulary import Phase, SessionKey
@@ -17,6 +18,10 @@ class CodeLocation(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.function} ({self.file}:{self.line})"
+
+    def short(self) -> str:
+        """Return it for a sentence, with the last two parts of the file's path."""
+        return f"{self.function} ({'/'.join(PurePath(self.file).parts[-2:])}:{self.line})"
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Party:
     """The line of the program (not of this library) that asked."""
 
     def __str__(self) -> str:
-        where = f" at {self.location}" if self.location else ""
+        where = f" at {self.location.short()}" if self.location else ""
         if self.task_name is not None:
             return f"task {self.task_name!r} in thread {self.thread_name!r}{where}"
         if self.name != self.thread_name:
