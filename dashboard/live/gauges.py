@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from ..rows import METRICS, Point, Resource
 
-_FRESH_S = 15.0
+_USUAL_INTERVAL_S = 60.0
+_SHORTEST_FRESH_S = 15.0
 _LONGEST_FRESH_S = 150.0
 _SAME_REPORT_NS = 10**9
 MAX_PROCESSES = 1_000
@@ -33,7 +34,7 @@ class Gauge(NamedTuple):
 class _Report:
     time_ns: int
     received_at: float
-    interval_s: float = 0.0
+    interval_s: float = _USUAL_INTERVAL_S
     values: dict[tuple[str, ...], tuple[int, float]] = field(default_factory=dict)
 
 
@@ -72,7 +73,7 @@ class GaugeTable:
         """Yield a metric's values of all processes whose last report is recent."""
         for resource, report in self._reports.get(metric, {}).items():
             age_s = now - report.received_at
-            # How often a process reports is its own setting; twice its usual pause means that it stopped.
-            if age_s <= min(max(_FRESH_S, 2.5 * report.interval_s), _LONGEST_FRESH_S):
+            # How often a process reports is its own setting; far beyond its usual pause it has stopped.
+            if age_s <= min(max(_SHORTEST_FRESH_S, 2.5 * report.interval_s), _LONGEST_FRESH_S):
                 for labels, (_, value) in report.values.items():
                     yield Gauge(resource, labels, value, age_s)

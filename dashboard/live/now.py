@@ -20,6 +20,7 @@ MAX_LISTED = 200
 GONE_AFTER_S = 900.0
 """A process that sent nothing for this long, in seconds, is no longer listed."""
 _GAUGE_STALL_S = 1.0
+_GAUGE_TELLS_S = 15.0  # An older gauge says nothing of now: the wait may be over.
 _MAX_PROCESSES = 1_000
 _MAX_TROUBLE = 10_000
 _TROUBLE = ("timeout", "deadlock", "error", "refused")
@@ -143,7 +144,9 @@ class Live:
         found = []
         for gauge in self._gauges.now(catalog.LOCK_WAITERS.name, at):
             resource, (transport, lock) = gauge.resource, gauge.labels
-            if gauge.value < 1 or (resource.service, resource.instance, transport) in told:
+            if gauge.age_s > _GAUGE_TELLS_S or gauge.value < 1:
+                continue
+            if (resource.service, resource.instance, transport) in told:
                 continue
             oldest = ages.get((resource, gauge.labels))
             waited_s = oldest.value + oldest.age_s if oldest is not None else gauge.age_s
@@ -196,7 +199,8 @@ class Live:
                 span_id="",
             )
             for gauge in self._gauges.now(catalog.LOOP_HEARTBEAT_AGE.name, at)
-            if gauge.value >= _GAUGE_STALL_S
+            if gauge.age_s <= _GAUGE_TELLS_S
+            and gauge.value >= _GAUGE_STALL_S
             and (gauge.resource.service, gauge.resource.instance, gauge.labels[0]) not in known
         ]
 

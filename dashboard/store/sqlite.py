@@ -8,7 +8,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -45,6 +45,7 @@ class SQLiteStore:
         path: The file; None or `:memory:` for one that is gone after `close()`.
         retention_s: How long spans are kept, in seconds. Default one day.
         max_spans: How many spans are kept at most. Default two million, about 1 GB.
+        clock: Returns Unix seconds; tells what is old.
 
     Raises:
         StoreError: The file cannot be used.
@@ -56,10 +57,12 @@ class SQLiteStore:
         *,
         retention_s: float = 86_400.0,
         max_spans: int = 2_000_000,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = Database(path)
         self._retention_s = retention_s
         self._max_spans = max_spans
+        self._clock = clock
         self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUED_BATCHES)
         self._closing = threading.Lock()  # Protects `_closed`, so that no job comes after the last.
         self._closed = False
@@ -187,7 +190,7 @@ class SQLiteStore:
 
     def _delete_some(self) -> bool:
         """Delete a chunk of what is old and return whether there is more."""
-        now = time.time()
+        now = self._clock()
         connection = self._database.writer
         try:
             connection.execute("BEGIN IMMEDIATE")

@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanKind
 
 from instrumented_sessions.telemetry import catalog
@@ -35,7 +35,7 @@ def session(transport: str, conversation: str = "c-1", kind: str = "http", **mor
 
 
 class Agent:
-    """Spans and metrics of one process, sent at once; `close()` ends its exporters."""
+    """Spans and metrics of one process, sent by `flush()`; `close()` ends its exporters."""
 
     def __init__(self, address: str, service: str = "agent-1", headers: dict[str, str] | None = None) -> None:
         resource = Resource.create({"service.name": service, "service.instance.id": f"{service}-i"})
@@ -43,7 +43,7 @@ class Agent:
         exporter = OTLPSpanExporter(
             f"{address}/v1/traces", compression=Compression.Gzip, headers=headers, timeout=5
         )
-        self._spans.add_span_processor(SimpleSpanProcessor(exporter))
+        self._spans.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000))
         self.tracer = self._spans.get_tracer(catalog.SCOPE)
         metric_exporter = OTLPMetricExporter(f"{address}/v1/metrics", headers=headers, timeout=5)
         reader = PeriodicExportingMetricReader(metric_exporter, export_interval_millis=3_600_000)
@@ -53,7 +53,12 @@ class Agent:
         self._instruments: dict[str, Any] = {}
 
     def start(
-        self, name: str, ago_s: float, facts: Facts, parent: Span | None = None, links: list[Link] | None = None
+        self,
+        name: str,
+        ago_s: float,
+        facts: Facts,
+        parent: Span | None = None,
+        links: list[Link] | None = None,
     ) -> Span:
         """Start a span that began `ago_s` seconds ago."""
         context = trace.set_span_in_context(parent) if parent is not None else None
@@ -84,7 +89,10 @@ class Agent:
             open_span.name + catalog.IN_PROGRESS_SUFFIX,
             trace.set_span_in_context(open_span),
             SpanKind.INTERNAL,
-            {**{k: v for k, v in (open_span.attributes or {}).items() if k != catalog.MCP_METHOD}, **(facts or {})},
+            {
+                **{k: v for k, v in (open_span.attributes or {}).items() if k != catalog.MCP_METHOD},
+                **(facts or {}),
+            },
             links,
             start_time=open_span.start_time,
         )
@@ -92,8 +100,10 @@ class Agent:
         report.set_attribute(catalog.WAITED_S, (time.time_ns() - (open_span.start_time or 0)) / 1e9)
         return report  # type: ignore[return-value]
 
-    def report_now(self, open_span: Span, facts: Facts | None = None, links: list[Link] | None = None) -> None:
-        """Report a span that is still open, and send it."""
+    def report_now(
+        self, open_span: Span, facts: Facts | None = None, links: list[Link] | None = None
+    ) -> None:
+        """Report a span that is still open."""
         self.report(open_span, facts, links).end()
 
     def record(self, metric: catalog.Metric, value: float, *labels: str) -> None:
@@ -126,7 +136,8 @@ class Agent:
         self.gauges[metric.name][labels] = value
 
     def flush(self) -> None:
-        """Send all metrics now."""
+        """Send all ended spans and all metrics now."""
+        assert self._spans.force_flush(5_000)
         assert self._metrics.force_flush(5_000)
 
     def close(self) -> None:

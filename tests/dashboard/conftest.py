@@ -6,7 +6,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +43,11 @@ class Served(NamedTuple):
     address: str
 
     def ask(
-        self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, method: str | None = None
+        self,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        method: str | None = None,
     ) -> Answer:
         request = urllib.request.Request(self.address + path, body, headers or {}, method=method)
         try:
@@ -60,11 +64,11 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serving(*, host: str = "127.0.0.1", **options: Any) -> Iterator[Served]:
-    """Run a dashboard for the time of the block."""
+def serving(*, host: str = "127.0.0.1", port: int = 0, **options: Any) -> Iterator[Served]:
+    """Run a dashboard for the time of the block; it always listens on 127.0.0.1, whatever `host` tells it."""
     ready = threading.Event()
     addresses: list[str] = []
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", port)
 
     def announce(address: str) -> None:
         addresses.append(address)
@@ -88,9 +92,3 @@ def served(tmp_path: Path) -> Iterator[Served]:
     """A dashboard with a database file."""
     with serving(db=tmp_path / "dashboard.db") as found:
         yield found
-
-
-@pytest.fixture
-def serve_with() -> Callable[..., Any]:
-    """Return a context manager that runs a dashboard with the given options."""
-    return serving

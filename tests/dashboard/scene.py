@@ -26,7 +26,9 @@ def play(agent: Agent) -> list[Span]:
     """Report the scene and return the spans that stay open."""
     _past(agent)
     _metrics(agent)
-    return [*_hung_search(agent), *_slow_call(agent), _stalled_loop(agent)]
+    spans = [*_hung_search(agent), *_slow_call(agent), _stalled_loop(agent)]
+    agent.flush()
+    return spans
 
 
 def _past(agent: Agent) -> None:
@@ -34,13 +36,21 @@ def _past(agent: Agent) -> None:
     lock = {"lock": "opening", "lock_granularity": "transport"}
     for i in range(60):
         ago_s = 840 - 14 * i
-        for transport, kind, scale in (("weather", "stdio", 0.02), ("search", "http", 0.6 + i / 12), ("files", "sse", 0.1)):
+        for transport, kind, scale in (
+            ("weather", "stdio", 0.02),
+            ("search", "http", 0.6 + i / 12),
+            ("files", "sse", 0.1),
+        ):
             wait_s = scale * (0.5 + rng.random())
             conversation = f"c-{i % 5}"
             agent.done(catalog.SPAN_LOCK_WAIT, ago_s, wait_s, session(transport, conversation, kind, **lock))
             failed = transport == "search" and i % 9 == 8
             agent.done(
-                catalog.SPAN_CREATE, ago_s - 0.4, 0.4 + wait_s, session(transport, conversation, kind), "timeout" if failed else "ok"
+                catalog.SPAN_CREATE,
+                ago_s - 0.4,
+                0.4 + wait_s,
+                session(transport, conversation, kind),
+                "timeout" if failed else "ok",
             )
             agent.done(
                 catalog.SPAN_ACQUIRE, ago_s - 0.4, 0.41 + wait_s, session(transport, conversation, kind),
@@ -51,8 +61,16 @@ def _past(agent: Agent) -> None:
     for ago_s, lasted_s, cause in ((610, 1.4, "cpu"), (200, 0.6, "gc")):
         span = agent.start(catalog.SPAN_STALL, ago_s + lasted_s, {catalog.LOOP: "main", catalog.CAUSE: cause})
         if cause == "cpu":
-            span.set_attributes({catalog.CODE_FUNCTION: "rank", catalog.CODE_FILE: "agent/rank.py", catalog.CODE_LINE: 203})
-            span.add_event("stack", {catalog.CODE_STACKTRACE: "main (agent/main.py:41)\nrank (agent/rank.py:203)", catalog.STACK_COUNT: 52})
+            span.set_attributes(
+                {catalog.CODE_FUNCTION: "rank", catalog.CODE_FILE: "agent/rank.py", catalog.CODE_LINE: 203}
+            )
+            span.add_event(
+                "stack",
+                {
+                    catalog.CODE_STACKTRACE: "main (agent/main.py:41)\nrank (agent/rank.py:203)",
+                    catalog.STACK_COUNT: 52,
+                },
+            )
         agent.end(span, ago_s, None)
 
 
@@ -69,9 +87,10 @@ def _metrics(agent: Agent) -> None:
     agent.set(catalog.SESSIONS, 1, "search", "broken")
     for loop in ("portal", "main"):
         for i in range(200):
-            agent.record(catalog.LOOP_LAG, 0.0004 * (1 + i % 7) if loop == "portal" else 0.004 * (1 + i % 11), loop)
+            agent.record(
+                catalog.LOOP_LAG, 0.0004 * (1 + i % 7) if loop == "portal" else 0.004 * (1 + i % 11), loop
+            )
         agent.set(catalog.LOOP_HEARTBEAT_AGE, 0.06 if loop == "portal" else 3.2, loop)
-    agent.flush()
 
 
 def _hung_search(agent: Agent) -> list[Span]:
@@ -79,14 +98,28 @@ def _hung_search(agent: Agent) -> list[Span]:
     spans = []
     for i in range(4):
         span = agent.start(catalog.SPAN_CREATE, 14.0 - i, session("search", f"c-{i + 1}"))
-        agent.report_now(span, {catalog.PHASE: "negotiate", catalog.DOING: "waits for the server's answer to the handshake"})
+        agent.report_now(
+            span,
+            {catalog.PHASE: "negotiate", catalog.DOING: "waits for the server's answer to the handshake"},
+        )
         spans.append(span)
     for i in range(3):
-        facts = session("search", f"c-{i + 5}", code_function="answer", code_file="agent/tools.py", code_line=120 + i,
-                        task_name=f"agent-task-{i}", thread_name="MainThread")  # fmt: skip
+        facts = session(
+            "search",
+            f"c-{i + 5}",
+            code_function="answer",
+            code_file="agent/tools.py",
+            code_line=120 + i,
+            task_name=f"agent-task-{i}",
+            thread_name="MainThread",
+        )
         request = agent.start(catalog.SPAN_ACQUIRE, 12.0 - i, facts)
         opening = agent.start(catalog.SPAN_CREATE, 12.0 - i, session("search", f"c-{i + 5}"), request)
-        lock = {catalog.LOCK: "opening", catalog.LOCK_NAME: "opening lock of transport search", catalog.PHASE: "lock"}
+        lock = {
+            catalog.LOCK: "opening",
+            catalog.LOCK_NAME: "opening lock of transport search",
+            catalog.PHASE: "lock",
+        }
         wait = agent.start(catalog.SPAN_LOCK_WAIT, 12.0 - i, session("search", f"c-{i + 5}") | lock, opening)
         why = {
             catalog.HOLDER: HOLDER,
@@ -105,9 +138,19 @@ def _hung_search(agent: Agent) -> list[Span]:
 
 
 def _slow_call(agent: Agent) -> list[Span]:
-    facts = session("weather", "c-2", "stdio", mcp_method="tools/call", tool_name="forecast", thread_name="worker-3")
+    facts = session(
+        "weather", "c-2", "stdio", mcp_method="tools/call", tool_name="forecast", thread_name="worker-3"
+    )
     span = agent.start("tools/call forecast", 2.5, facts)
-    agent.report_now(span, {catalog.PHASE: "response", catalog.CODE_FUNCTION: "plan", catalog.CODE_FILE: "agent/plan.py", catalog.CODE_LINE: 9})
+    agent.report_now(
+        span,
+        {
+            catalog.PHASE: "response",
+            catalog.CODE_FUNCTION: "plan",
+            catalog.CODE_FILE: "agent/plan.py",
+            catalog.CODE_LINE: 9,
+        },
+    )
     return [span]
 
 

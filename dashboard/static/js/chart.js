@@ -45,21 +45,19 @@ export function areaChart({ label, since, step, layers, top }) {
   return chart;
 }
 
-/** One quantity over time, without axes; gaps where `points` has none. */
-export function sparkline({ label, since, until, points, value, top }) {
+/** One quantity over time, without axes: a step for each of `points`, nothing where there is none. */
+export function sparkline({ label, since, until, step, points, value, top }) {
   const height = 28;
   const x = (at) => ((WIDTH * (at - since)) / (until - since)).toFixed(1);
   const y = (v) => (2 + (height - 4) * (1 - Math.min(v, top) / top)).toFixed(1);
   const chart = s("svg", {
-    class: "chart", viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label,
+    class: "chart spark", viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label,
   });
   chart.append(s("line", { class: "grid", x1: 0, x2: WIDTH, y1: height - 1, y2: height - 1 }));
-  if (points.length) {
-    const line = points.map((point, i) => `${i ? "L" : "M"}${x(point.at)} ${y(value(point))}`).join("");
-    chart.append(
-      s("path", { class: "area-lag", d: `${line}L${x(points.at(-1).at)} ${height}L${x(points[0].at)} ${height}Z` }),
-      s("path", { class: "line-lag", d: line, "vector-effect": "non-scaling-stroke" }),
-    );
-  }
+  const steps = points.map((point) => {
+    const [from, to, level] = [x(point.at), x(point.at + step), y(value(point))];
+    return `M${from} ${height - 1}L${from} ${level}L${to} ${level}L${to} ${height - 1}Z`;
+  });
+  chart.append(s("path", { class: "area-lag", d: steps.join("") }));
   return chart;
 }

@@ -3,15 +3,15 @@
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds <= 0) return "0";
-  if (seconds < 0.001) return `${Math.max(1, Math.round(seconds * 1e6))} µs`;
-  if (seconds < 1) return `${significant(seconds * 1000)} ms`;
+  if (seconds < 0.0009995) return `${Math.max(1, Math.round(seconds * 1e6))} µs`;
+  if (seconds < 0.9995) return `${significant(seconds * 1000)} ms`;
   if (seconds < 100) return `${significant(seconds)} s`;
   if (seconds < 7200) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
 function significant(value) {
-  return value < 10 ? value.toFixed(2) : value < 99.95 ? value.toFixed(1) : String(Math.round(value));
+  return value < 9.95 ? value.toFixed(1) : String(Math.round(value));
 }
 
 /** An age that ticks: steady width, one decimal. */

@@ -31,20 +31,25 @@ function fill(row, { loop, answer, top }) {
   row.dataset.key = key;
   const number = (text, isBad = false) => h("td", { class: isBad ? "number bad" : "number" }, text);
   row.replaceChildren(
-    h("th", { scope: "row" }, loop.loop, loop.stalled_now ? h("span", { class: "chip bad" }, "stalled") : null),
+    h("th", { scope: "row" }, `${loop.loop} `, loop.stalled_now ? h("span", { class: "chip bad" }, "stalled") : null),
     h("td", { title: loop.instance }, loop.service),
-    h(
-      "td",
-      { class: "wide" },
-      sparkline({
-        label: `Lag of loop ${loop.loop} over time, p99 ${duration(loop.lag_p99_s)}`,
-        since: answer.since, until: answer.until, points: loop.points, value: (point) => point.lag_p99_s, top,
-      }),
-    ),
     number(duration(loop.lag_p50_s)),
     number(duration(loop.lag_p99_s), loop.lag_p99_s > SLOW_S),
     number(duration(loop.lag_max_s), loop.lag_max_s > SLOW_S),
     number(duration(loop.heartbeat_age_s), loop.heartbeat_age_s > 1),
     number(loop.stalls ? `${count(loop.stalls)} (${duration(loop.stalled_s)})` : "0"),
+    h(
+      "td",
+      { class: "wide" },
+      sparkline({
+        label: `Lag of loop ${loop.loop} over time, p99 ${duration(loop.lag_p99_s)}`,
+        since: answer.since,
+        until: answer.until,
+        step: answer.step_s,
+        points: loop.points,
+        value: (point) => point.lag_p99_s,
+        top,
+      }),
+    ),
   );
 }

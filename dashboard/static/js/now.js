@@ -3,6 +3,7 @@
 import { setServerTime, tickSince } from "./clock.js";
 import { KeyedList, byId, h, setText } from "./dom.js";
 import { codeLine, count, duration, words } from "./format.js";
+import { moreButton, setInside } from "./more.js";
 import { stallEntry, updateStall } from "./stalls.js";
 import { traceButton } from "./trace.js";
 
@@ -26,6 +27,18 @@ const list = new KeyedList(
   (element, item) => (item.cause ? updateStall(element, item) : updateWait(element, item)),
 );
 
+const FIRST = 10;
+let entries = [];
+let showsAll = false;
+const all = h("button", { type: "button", onclick: () => ((showsAll = !showsAll), showEntries()) });
+byId("waits-list").after(all);
+
+function showEntries() {
+  list.show(showsAll ? entries : entries.slice(0, FIRST));
+  all.hidden = entries.length <= FIRST;
+  setText(all, showsAll ? `Show the oldest ${FIRST} only` : `Show all ${count(entries.length)}`);
+}
+
 const waitKey = (wait) => wait.trace_id + wait.span_id || [wait.service, wait.instance, wait.transport, wait.lock].join(" ");
 
 export function showNow(now) {
@@ -38,7 +51,8 @@ export function showNow(now) {
     details.replaceChildren(...now.verdict.details.map((text) => h("li", {}, text)));
   }
   document.title = `${now.verdict.level === "ok" ? "" : "● "}MCP sessions: ${now.waits_total} waiting`;
-  list.show([...now.stalls, ...now.waits]);
+  entries = [...now.stalls, ...now.waits];
+  showEntries();
   byId("waits-empty").hidden = now.waits.length + now.stalls.length > 0;
   const hidden = now.waits_total - now.waits.reduce((sum, wait) => sum + wait.waiters, 0);
   setText(byId("waits-note"), hidden > 0 ? `oldest first; ${count(hidden)} more are not listed` : "oldest first");
@@ -56,9 +70,9 @@ function waitEntry() {
       h("div", { class: "age" }, part("age")),
       h("div", { class: "main" }, h("div", { class: "what" }, part("what")), h("div", { class: "sub" }, part("who"))),
       h("div", { class: "why" }, h("div", {}, part("chips"), part("reason")), h("div", { class: "sub code" }, part("code"))),
-      h("div", { class: "trace-cell" }, part("trace")),
+      h("div", { class: "trace-cell" }, part("trace"), moreButton()),
     ),
-    h("details", {}, h("summary", {}, "Stacks and steps"), h("div", { class: "inside" })),
+    h("div", { class: "inside", hidden: "" }),
   );
 }
 
@@ -118,7 +132,6 @@ function setReason(element, wait) {
 }
 
 function showInside(element, wait) {
-  const details = element.querySelector("details");
   const blocks = [];
   if (wait.steps.length > 1) {
     const steps = wait.steps.map((step) => `${step.name}${step.phase ? `, phase ${step.phase}` : ""}`);
@@ -129,13 +142,7 @@ function showInside(element, wait) {
   if (wait.holder?.stack.length) {
     blocks.push(h("div", {}, h("h4", {}, "The holder's stack"), h("pre", {}, wait.holder.stack.join("\n"))));
   }
-  details.hidden = !blocks.length;
-  const inside = details.querySelector(".inside");
-  const key = blocks.map((block) => block.textContent).join("\n");
-  if (inside.dataset.key !== key) {
-    inside.dataset.key = key;
-    inside.replaceChildren(...blocks);
-  }
+  setInside(element, blocks);
 }
 
 function showProcesses(processes) {

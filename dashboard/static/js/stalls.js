@@ -3,6 +3,7 @@
 import { tickSince } from "./clock.js";
 import { h, setText } from "./dom.js";
 import { clock, codeLine, count, duration, words } from "./format.js";
+import { moreButton, setInside } from "./more.js";
 import { traceButton } from "./trace.js";
 
 const BLAMES_CODE = ["blocking_call", "cpu", "gil"];
@@ -29,9 +30,9 @@ export function stallEntry() {
       h("div", { class: "age" }, part("age")),
       h("div", { class: "main" }, h("div", { class: "what" }, part("what")), h("div", { class: "sub" }, part("who"))),
       h("div", { class: "why" }, h("div", {}, part("cause"), part("meaning")), h("div", { class: "code" }, part("culprit"))),
-      h("div", { class: "trace-cell" }, part("trace")),
+      h("div", { class: "trace-cell" }, part("trace"), moreButton()),
     ),
-    h("details", {}, h("summary", {}, "Stacks"), h("div", { class: "inside" })),
+    h("div", { class: "inside", hidden: "" }),
   );
 }
 
@@ -54,15 +55,10 @@ export function updateStall(element, stall) {
   setText(part("meaning"), MEANING[stall.cause] ?? "");
   setText(part("culprit"), codeLine(stall.culprit));
   if (stall.trace_id && !part("trace").firstChild) part("trace").append(traceButton(stall.trace_id));
-  const details = element.querySelector("details");
-  details.hidden = !stall.stacks.length;
-  const key = JSON.stringify(stall.stacks);
-  if (details.dataset.key !== key) {
-    details.dataset.key = key;
-    details.querySelector(".inside").replaceChildren(
-      ...stall.stacks.map((stack) =>
-        h("div", {}, h("h4", {}, `Seen ${count(stack.count)} ${stack.count === 1 ? "time" : "times"}`), h("pre", {}, stack.frames.join("\n"))),
-      ),
-    );
-  }
+  setInside(
+    element,
+    stall.stacks.map((stack) =>
+      h("div", {}, h("h4", {}, `Seen ${count(stack.count)} ${stack.count === 1 ? "time" : "times"}`), h("pre", {}, stack.frames.join("\n"))),
+    ),
+  );
 }

@@ -40,7 +40,9 @@ function draw() {
   if (!canvas) return;
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const lanes = timeline.lanes.slice(0, MAX_LANES);
+  const name = (lane) => `${lane.transport || "lock"} / ${lane.conversation || "–"}`;
+  // The most recent lanes, in an order that does not change with every wait.
+  const lanes = timeline.lanes.slice(0, MAX_LANES).sort((a, b) => name(a).localeCompare(name(b), "en", { numeric: true }));
   const width = canvas.parentElement.clientWidth - 28;
   const height = lanes.length * LANE + AXIS;
   const ratio = window.devicePixelRatio || 1;
@@ -50,7 +52,7 @@ function draw() {
   canvas.setAttribute("aria-label", `Waits and holds of ${lanes.length} sessions; the table above lists what waits now`);
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
-  pen.font = `12px ${style.fontFamily || "sans-serif"}`;
+  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
   pen.textBaseline = "middle";
   const left = Math.min(220, width * 0.3);
   const x = (at) => left + ((width - left) * (at - timeline.since)) / (timeline.until - timeline.since);
@@ -61,7 +63,7 @@ function draw() {
     pen.fillStyle = colour("line");
     pen.fillRect(0, top + LANE - 1, width, 1);
     pen.fillStyle = colour("text");
-    pen.fillText(fit(pen, `${lane.transport || "lock"} / ${lane.conversation || "–"}`, left - 12), 0, top + LANE / 2);
+    pen.fillText(fit(pen, name(lane), left - 12), 0, top + LANE / 2);
     for (const kind of ORDER) {
       pen.fillStyle = colour(kind);
       const inset = kind === "lock" ? 9 : kind === "request" ? 6 : 4;

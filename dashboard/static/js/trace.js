@@ -33,7 +33,7 @@ function show(trace) {
   const until = Math.max(...trace.spans.map((span) => span.ended_at), since + 1e-6);
   const logs = trace.logs.map((log) => h("li", {}, h("span", { class: "sub" }, clock(log.at, true)), ` ${log.body}`));
   byId("trace-body").replaceChildren(
-    h("p", { class: "note" }, `${trace.spans.length} spans, ${duration(until - since)}, from ${clock(since, true)}`),
+    h("p", { class: "note" }, `${trace.spans.length} ${trace.spans.length === 1 ? "span" : "spans"}, ${duration(until - since)}, from ${clock(since, true)}`),
     h("ol", { class: "spans" }, trace.spans.map((span) => row(span, since, until))),
     ...(logs.length ? [h("h3", {}, "Logs"), h("ul", {}, logs)] : []),
   );

@@ -44,9 +44,9 @@ function fill(card, { transport, answer, top }) {
 
 function numbers(transport) {
   const rows = [
-    ["Wait for a lock", transport.lock_wait],
+    ["Lock wait", transport.lock_wait],
     ["Lock held", transport.lock_hold],
-    ["Wait for a session", transport.acquire],
+    ["Session wait", transport.acquire],
     ["Opening", transport.opening],
   ].filter(([, latency]) => latency);
   if (!rows.length) return h("p", { class: "note" }, "Nobody had to wait.");
