@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,13 +16,16 @@ from ..manager import SessionManager
 from ..transports import Transport
 from ..watchdog import watch_loop
 from .scene import Conversations, pick_subject
-from .servers import TOOLS
+from .servers import NAMES, TOOLS
 
 THREADS = 3
 """How many synchronous agents there are."""
 
 TASKS_PER_LOOP = 3
 """How many asynchronous agents there are on each of the loops."""
+
+CLERK_ASKS = ("printer",)
+"""What the clerks ask, one in a thread and one on each loop: enough for a queue, whatever the others do."""
 
 LOOPS = ("planner", "answers")
 """The event loops, each in a thread of its own."""
@@ -66,9 +69,14 @@ class Load:
         self._errors: Counter[tuple[str, str]] = Counter()
         self._unexpected: list[BaseException] = []
         self._threads = [
-            threading.Thread(target=self._work, args=(number,), name=f"agent-{number}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(f"agent-{number}",), name=f"agent-{number}", daemon=True
+            )
             for number in range(THREADS)
         ]
+        self._threads.append(
+            threading.Thread(target=self._work, args=("clerk", CLERK_ASKS), name="clerk", daemon=True)
+        )
         self._threads += [
             threading.Thread(target=self._run_loop, args=(name,), name=f"loop-{name}", daemon=True)
             for name in LOOPS
@@ -97,29 +105,31 @@ class Load:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _work(self, number: int) -> None:
-        """Be a synchronous agent."""
-        rng = random.Random(f"{self._seed}-thread-{number}")
-        while not self._stop.wait(rng.uniform(*_THINK_S)):
-            name, conversation = rng.choice(list(TOOLS)), self._conversations.pick(rng)
-            with self._noting_errors(name):
-                session = self._manager.session(self._transports[name], conversation)
-                result = session.call_tool(TOOLS[name], {"subject": pick_subject(rng)})
-                self._note_refusal(name, result)
+    def _work(self, label: str, asks: Sequence[str] = NAMES) -> None:
+        """Be a synchronous agent who asks the servers `asks`."""
+        rng = random.Random(f"{self._seed}-{label}")
+        with self._noting_death():
+            while not self._stop.wait(rng.uniform(*_THINK_S)):
+                name, conversation = rng.choice(asks), self._conversations.pick(rng)
+                with self._noting_errors(name):
+                    session = self._manager.session(self._transports[name], conversation)
+                    result = session.call_tool(TOOLS[name], {"subject": pick_subject(rng)})
+                    self._note_refusal(name, result)
 
-    async def _awork(self, label: str) -> None:
-        """Be an asynchronous agent."""
+    async def _awork(self, label: str, asks: Sequence[str] = NAMES) -> None:
+        """Be an asynchronous agent who asks the servers `asks`."""
         rng = random.Random(f"{self._seed}-{label}")
         while not self._stop.is_set():
             await asyncio.sleep(rng.uniform(*_THINK_S))
-            name, conversation = rng.choice(list(TOOLS)), self._conversations.pick(rng)
+            name, conversation = rng.choice(asks), self._conversations.pick(rng)
             with self._noting_errors(name):
                 session = await self._manager.asession(self._transports[name], conversation)
                 result = await session.acall_tool(TOOLS[name], {"subject": pick_subject(rng)})
                 self._note_refusal(name, result)
 
     def _run_loop(self, name: str) -> None:
-        asyncio.run(self._populate(name))
+        with self._noting_death():
+            asyncio.run(self._populate(name))
 
     async def _populate(self, loop_name: str) -> None:
         watch_loop(loop_name)
@@ -127,6 +137,8 @@ class Load:
             asyncio.create_task(self._awork(f"{loop_name}-{number}"), name=f"{loop_name}-agent-{number}")
             for number in range(TASKS_PER_LOOP)
         ]
+        clerk = f"{loop_name}-clerk"
+        tasks.append(asyncio.create_task(self._awork(clerk, CLERK_ASKS), name=clerk))
         if not self._healthy:
             tasks.append(asyncio.create_task(self._misbehave(loop_name), name=f"{loop_name}-careless"))
         if loop_name == LOOPS[0]:
@@ -134,7 +146,9 @@ class Load:
         await asyncio.to_thread(self._stop.wait)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for end in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(end, Exception):  # To be cancelled is no Exception.
+                self._unexpected.append(end)
 
     async def _misbehave(self, loop_name: str) -> None:
         """Block the loop now and then, as careless code does: a sleep on one, a computation on the other."""
@@ -159,8 +173,7 @@ class Load:
         try:
             yield
         except SessionError as error:
-            if not self._stop.is_set():  # What ends with the demo is not a failure.
-                self._note(name, type(error).__name__)
+            self._note(name, type(error).__name__)
         except Exception as error:
             self._unexpected.append(error)
 
@@ -169,8 +182,17 @@ class Load:
             self._note(name, "isError")
 
     def _note(self, name: str, error: str) -> None:
-        with self._lock:
-            self._errors[name, error] += 1
+        if not self._stop.is_set():  # What ends with the demo is not a failure.
+            with self._lock:
+                self._errors[name, error] += 1
+
+    @contextmanager
+    def _noting_death(self) -> Iterator[None]:
+        """Note what ends a whole thread of agents: without them the demo shows less than it says."""
+        try:
+            yield
+        except Exception as error:
+            self._unexpected.append(error)
 
 
 def sleep_on_the_loop(duration_s: float) -> None:

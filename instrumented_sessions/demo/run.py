@@ -38,7 +38,7 @@ CAPACITY_EVENTS = 50_000
 """How many events the summary can be made from; some ten minutes of the demo."""
 
 _LOOK_INTERVAL_S = 0.25
-_LOAD_END_S = 1.0
+_LOAD_END_S = 1.5  # Longer than the longest stall of a loop.
 _TELEMETRY_END_S = 1.0
 
 
@@ -82,7 +82,8 @@ def run_demo(options: DemoOptions, *, out: TextIO | None = None, err: TextIO | N
         err: Where progress goes; default standard error.
 
     Returns:
-        0 when it ended as it should, a signal included; 1 when an agent met an error that nobody planned.
+        0 when it ended as it should, a signal included; 1 when agents met an error
+        that nobody planned, or did not end.
 
     Raises:
         Problem: A part is missing, a port is taken, or a process did not start.
@@ -125,7 +126,7 @@ def _play(options: DemoOptions, directory: Path, stop: threading.Event, out: Tex
         stop.set()
         progress.clear()
         statistics, events = manager.statistics(), recorder.events
-    load.join(_LOAD_END_S)  # Closing the manager has freed whoever still waited.
+    all_ended = load.join(_LOAD_END_S)  # Closing the manager has freed whoever still waited.
     parts = statistics.by_transport  # Without those that nobody has asked for yet.
     counters = {name: parts[name].counters if name in parts else {} for name in transports}
     out.write(f"\n{describe_transports(summarise_transports(counters, events))}\n")
@@ -135,7 +136,9 @@ def _play(options: DemoOptions, directory: Path, stop: threading.Event, out: Tex
         out.write(f"Lock waits and stalls are those of the last {len(events)} events.\n")
     for error in load.unexpected[:3]:
         err.write(f"an agent met an error that nobody planned: {error!r}\n")
-    return 1 if load.unexpected else 0
+    if not all_ended:
+        err.write(f"agents still run {_LOAD_END_S:g} s after their manager was closed\n")
+    return 0 if all_ended and not load.unexpected else 1
 
 
 def _describe_errors(errors: Mapping[tuple[str, str], int], restarts: int) -> str:

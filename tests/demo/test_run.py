@@ -75,7 +75,7 @@ def test_headless_demo_prints_what_it_measured(start_demo: StartDemo) -> None:
         assert openings > 0
     assert int(table["printer"][7]) > 0, "calls that take turns have to wait"
     assert "sleep_on_the_loop" in out or "compute_on_the_loop" in out
-    assert "Servers started again: 1." in out
+    assert re.search(r"Servers started again: [1-9]", out)  # How often depends on how long the start took.
     assert "Traceback" not in out + err
     assert "\x1b" not in out + err
 
