@@ -153,16 +153,17 @@ class Flights:
         self._pool.move(record, "open_failed", error=cause)
         self._pool.vacate(record)
         self._pool.do(Abort(opening))
+        if outcome is not Outcome.CANCELLED:
+            # Before the errors are made: they say when the next attempt is allowed.
+            self._pool.tally(record.transport_id).last_failure = cause
+            self._pool.gates.failed(record.transport_id, opening.granted_at or now)
         tickets = list(opening.requests)
         errors = [make_error(ticket) for ticket in tickets]
         self._end_opening(opening, outcome, now, category=category, error=cause)
         for ticket, error in zip(tickets, errors, strict=True):
             self.forget_request(ticket)
             self._pool.answer(ticket, outcome, error=error)
-        if outcome is not Outcome.CANCELLED:
-            self._pool.tally(record.transport_id).last_failure = cause
-            self._pool.gates.failed(record.transport_id, opening.granted_at or now)
-        else:
+        if outcome is Outcome.CANCELLED:
             self._pool.gates.forget(opening)
         self._pool.gates.make_room()
 
