@@ -165,9 +165,26 @@ def render() -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_summary() -> str:
+    """Return the README's table: each metric in a line."""
+    by_convention = (catalog.MCP_OPERATION_DURATION, catalog.MCP_SESSION_DURATION)
+    rows = [
+        (
+            f"`{metric.name}`",
+            f"{metric.kind}, {metric.unit}",
+            " ".join(f"`{label}`" for label in metric.labels),
+        )
+        for metric in catalog.METRICS
+        if metric not in by_convention
+    ]
+    names = ", ".join(f"`{metric.name}`" for metric in by_convention)
+    rows.append((names, "histogram, s", "by the MCP convention"))
+    return "\n".join(_table(("metric", "kind, unit", "labels"), rows)) + "\n"
+
+
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [head, ("---",) * len(head), *rows]]
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render())
+    sys.stdout.write(render_summary() if sys.argv[1:] == ["--readme"] else render())
