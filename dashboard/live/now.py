@@ -11,7 +11,7 @@ from ..rows import Batch, Resource, Span, Work
 from ..schemas import LoopNow, Now, Process, SessionCount, Stall, Wait
 from ..store.protocol import StoredSpan
 from . import chains
-from .gauges import GaugeTable
+from .gauges import Gauge, GaugeTable
 from .open_work import OpenTable
 from .verdict import RECENT_S, Trouble, verdict
 
@@ -24,6 +24,10 @@ _GAUGE_TELLS_S = 15.0  # An older gauge says nothing of now: the wait may be ove
 _MAX_PROCESSES = 1_000
 _MAX_TROUBLE = 10_000
 _TROUBLE = ("timeout", "deadlock", "error", "refused")
+_MAX_PLACES = 10_000
+
+_Place = tuple[Resource, str]
+"""A process, and one of its transports or loops."""
 
 
 class Live:
@@ -40,6 +44,7 @@ class Live:
         self._heard: OrderedDict[Resource, float] = OrderedDict()
         self._trouble: deque[tuple[float, Trouble]] = deque(maxlen=_MAX_TROUBLE)
         self._kinds: dict[str, str] = {}
+        self._ended_at: OrderedDict[_Place, float] = OrderedDict()
         self.version = 0
         """Rises with every batch."""
 
@@ -54,8 +59,8 @@ class Live:
             self._heard.popitem(last=False)
         ours = [span for span in batch.spans if span.work is not None]
         self._open.apply(ours, received_at)
+        self._note(ours, received_at)
         self._gauges.apply(batch.points, received_at)
-        self._note(ours)
 
     def restore(self, reports: Iterable[StoredSpan]) -> None:
         """Take in reports that were stored before the dashboard was started."""
@@ -96,19 +101,35 @@ class Live:
         )
 
     def lock_gauges(self) -> dict[str, dict[tuple[str, str], float]]:
-        """Return the lock gauges by metric, transport and lock: counts summed, ages the maximum."""
+        """Return the lock gauges by metric, transport and lock: counts summed, ages the maximum.
+
+        Open waits that spans tell of count where the gauges are older.
+        """
         at = self._clock()
         found: dict[str, dict[tuple[str, str], float]] = {}
         for metric in (catalog.LOCK_WAITERS, catalog.LOCK_OLDEST_WAITER_AGE, catalog.LOCK_HOLDER_AGE):
             values = found.setdefault(metric.name, {})
             for gauge in self._gauges.now(metric.name, at):
                 key = (gauge.labels[0], gauge.labels[1])
+                value = gauge.value if self._tells_of_now(gauge, at) else 0.0
                 old = values.get(key, 0.0)
-                values[key] = max(old, gauge.value) if metric.unit == "s" else old + gauge.value
+                values[key] = max(old, value) if metric.unit == "s" else old + value
+        open_waits: Counter[tuple[str, str]] = Counter()
+        ages = found[catalog.LOCK_OLDEST_WAITER_AGE.name]
+        for item in self._open.all():
+            transport, lock = (
+                item.span.attributes.get(name) for name in (catalog.TRANSPORT_ID, catalog.LOCK)
+            )
+            if item.work is Work.LOCK and isinstance(transport, str) and isinstance(lock, str):
+                open_waits[transport, lock] += 1
+                ages[transport, lock] = max(ages.get((transport, lock), 0.0), at - item.started_at)
+        waiters = found[catalog.LOCK_WAITERS.name]
+        for place, count in open_waits.items():
+            waiters[place] = max(waiters.get(place, 0.0), count)
         return found
 
-    def _note(self, spans: Iterable[Span]) -> None:
-        """Remember kinds of transports, and what went wrong."""
+    def _note(self, spans: Iterable[Span], received_at: float) -> None:
+        """Remember kinds of transports, where something ended, and what went wrong."""
         for span in spans:
             facts = span.attributes
             transport, kind = facts.get(catalog.TRANSPORT_ID), facts.get(catalog.MCP_TRANSPORT)
@@ -116,6 +137,12 @@ class Live:
                 self._kinds[transport] = kind
             if span.in_progress:
                 continue
+            if span.work in (Work.LOCK, Work.STALL):
+                place = (span.resource, str(transport or facts.get(catalog.LOOP, "")))
+                self._ended_at[place] = received_at
+                self._ended_at.move_to_end(place)
+                if len(self._ended_at) > _MAX_PLACES:
+                    self._ended_at.popitem(last=False)
             if span.work is Work.STALL:
                 self._trouble.append(
                     (span.end_ns / 1e9, ("stall", f"loop {facts.get(catalog.LOOP, 'other')}"))
@@ -132,6 +159,11 @@ class Live:
             self._trouble.popleft()
         return dict(Counter(trouble for when, trouble in self._trouble if when >= at - RECENT_S))
 
+    def _tells_of_now(self, gauge: Gauge, at: float) -> bool:
+        """Return whether a gauge tells what is so now: it is young, and nothing ended there since."""
+        ended_at = self._ended_at.get((gauge.resource, gauge.labels[0]), 0.0)
+        return gauge.age_s <= _GAUGE_TELLS_S and at - gauge.age_s >= ended_at
+
     def _gauge_waits(self, at: float, known: list[Wait]) -> list[Wait]:
         """Return the waits for locks that only gauges tell of: too young for a report, or not sampled."""
         told = {
@@ -144,7 +176,7 @@ class Live:
         found = []
         for gauge in self._gauges.now(catalog.LOCK_WAITERS.name, at):
             resource, (transport, lock) = gauge.resource, gauge.labels
-            if gauge.age_s > _GAUGE_TELLS_S or gauge.value < 1:
+            if gauge.value < 1 or not self._tells_of_now(gauge, at):
                 continue
             if (resource.service, resource.instance, transport) in told:
                 continue
@@ -199,8 +231,8 @@ class Live:
                 span_id="",
             )
             for gauge in self._gauges.now(catalog.LOOP_HEARTBEAT_AGE.name, at)
-            if gauge.age_s <= _GAUGE_TELLS_S
-            and gauge.value >= _GAUGE_STALL_S
+            if gauge.value >= _GAUGE_STALL_S
+            and self._tells_of_now(gauge, at)
             and (gauge.resource.service, gauge.resource.instance, gauge.labels[0]) not in known
         ]
 

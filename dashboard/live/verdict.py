@@ -83,7 +83,8 @@ def _waits(waits: Sequence[Wait]) -> str:
     if oldest.phase:
         text += f" in phase {oldest.phase}"
     if oldest.holder is not None:
-        text += f": {oldest.holder.name} has held the lock for {_age(oldest.holder.held_s)}"
+        what = "has held the lock" if oldest.lock or oldest.lock_name else "has been at it"
+        text += f": {oldest.holder.name} {what} for {_age(oldest.holder.held_s)}"
         if oldest.doing:
             text += f" and {oldest.doing}"
     elif oldest.doing:

@@ -107,26 +107,19 @@ function setChips(element, wait) {
   if (element.textContent !== text) element.replaceChildren(...chips);
 }
 
-/** "held for 12.3 s by X, which does Y", the age ticking. */
+/** "opening lock held for 12.3 s by X, which does Y", the age ticking. */
 function setReason(element, wait) {
   const holder = wait.holder;
-  const key = JSON.stringify([holder?.name, holder?.count, wait.doing, wait.phase]);
+  const lock = wait.lock ? `${wait.lock} lock` : wait.lock_name;
+  const key = JSON.stringify([holder?.name, holder?.count, wait.doing, wait.phase, lock]);
   if (element.dataset.key !== key) {
     element.dataset.key = key;
-    const doing = wait.doing ? [wait.doing] : [];
-    element.replaceChildren(
-      ...(holder
-        ? [
-            `${wait.lock ? `${wait.lock} lock ` : ""}held for `,
-            h("strong", { "data-part": "held" }),
-            ` by ${holder.name}`,
-            holder.count > 1 ? ` and ${holder.count - 1} more` : "",
-            ...(wait.doing ? [`, which ${wait.doing}`] : []),
-          ]
-        : doing.length
-          ? doing
-          : [PHASES[wait.phase] ?? ""]),
-    );
+    const held = h("strong", { "data-part": "held" });
+    const more = holder?.count > 1 ? ` and ${holder.count - 1} more` : "";
+    const does = wait.doing ? `, which ${wait.doing}` : "";
+    if (!holder) element.replaceChildren(wait.doing ?? PHASES[wait.phase] ?? "");
+    else if (lock) element.replaceChildren(`${lock} held for `, held, ` by ${holder.name}${more}${does}`);
+    else element.replaceChildren("for ", held, ` behind ${holder.name}${does}`);
   }
   if (holder) tickSince(element.querySelector('[data-part="held"]'), holder.held_since);
 }

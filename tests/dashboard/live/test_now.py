@@ -131,6 +131,28 @@ def test_old_gauges_show_no_wait(live: Live, clock: Clock) -> None:
     assert live.now().waits == []
 
 
+def test_gauge_that_is_older_than_the_end_of_a_wait_shows_none(live: Live, clock: Clock) -> None:
+    """Spans come at once, gauges every few seconds: the wait they counted may be over."""
+    live.apply(batch(gauge(catalog.LOCK_WAITERS, 1, "weather", "opening")), T0)
+    assert live.lock_gauges()[catalog.LOCK_WAITERS.name] == {("weather", "opening"): 1.0}
+    clock.at = T0 + 2
+    live.apply(batch(lock_wait(2.0)), T0 + 2)
+    assert live.now().waits == []
+    assert live.lock_gauges()[catalog.LOCK_WAITERS.name] == {("weather", "opening"): 0.0}
+    live.apply(batch(gauge(catalog.LOCK_WAITERS, 1, "weather", "opening", at=T0 + 4)), T0 + 4)
+    clock.at = T0 + 4
+    assert [wait.source for wait in live.now().waits] == ["gauges"]
+
+
+def test_open_waits_count_where_no_gauge_tells(live: Live) -> None:
+    """A process that sends spans only is not without waiters."""
+    wait = lock_wait(start=T0 - 5)
+    live.apply(batch(report_of(wait, 5.0)), T0)
+    gauges = live.lock_gauges()
+    assert gauges[catalog.LOCK_WAITERS.name] == {("weather", "opening"): 1.0}
+    assert gauges[catalog.LOCK_OLDEST_WAITER_AGE.name] == {("weather", "opening"): pytest.approx(5.0)}
+
+
 def test_gauge_that_is_no_longer_reported_is_gone(live: Live) -> None:
     """Only the points of a process's newest report count."""
     live.apply(batch(gauge(catalog.SESSIONS, 1, "a", "ready"), gauge(catalog.SESSIONS, 2, "b", "ready")), T0)
