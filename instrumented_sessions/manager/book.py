@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from ..chain import ChainLink
 from ..clock import Clock
 from ..events import SessionStateChanged
 from ..settings import Settings
@@ -43,6 +44,8 @@ class Book:
         self.calls: dict[CallTicket, None] = {}
         self.tallies: dict[str, Tally] = {}
         self.make_handle = make_handle
+        self.portal_stall: Callable[[], ChainLink | None] = lambda: None
+        """Tells whether the portal stands still; the shell knows."""
         self._effects: list[Effect] = []
         self.permits = PermitTable(settings, clock, graph, self._effects.append)
 

@@ -25,6 +25,7 @@ def chain_of(pool: Pool, ticket: Ticket, *, cycle: bool = False) -> BlockingChai
     phase: Phase = getattr(ticket, "phase", Phase.QUEUE)
     links: list[ChainLink] = []
     _Walk(pool, now, links).ticket(ticket)
+    _add_stall(pool, links)
     waited_s = max(0.0, now - ticket.asked_at)
     return BlockingChain(
         key=ticket.key,
@@ -39,11 +40,19 @@ def chain_of(pool: Pool, ticket: Ticket, *, cycle: bool = False) -> BlockingChai
     )
 
 
+def _add_stall(pool: Pool, links: list[ChainLink]) -> None:
+    """Say at a chain's end when the portal itself cannot go on, which holds up everything."""
+    stall = pool.portal_stall()
+    if stall is not None:
+        links.append(stall)
+
+
 def chain_of_opening(pool: Pool, opening: Opening) -> BlockingChain:
     """Return why `opening` has not ended yet; `pool.mutex` must be held."""
     now = pool.clock.monotonic()
     links: list[ChainLink] = []
     _Walk(pool, now, links).work_of(opening)
+    _add_stall(pool, links)
     waited_s = max(0.0, now - opening.started_at)
     connection = opening.connection
     return BlockingChain(
@@ -100,7 +109,9 @@ class _Walk:
             )
 
     def _call(self, call: CallTicket) -> None:
-        if call.request is not None:
+        if call.task is None:
+            self._link("the portal's loop to take the call", None, call.asked_at, "")
+        elif call.request is not None:
             self.ticket(call.request)
         elif call.acquisition is not None and call.acquisition.granted_at is None:
             self._lock(call.acquisition.lock)

@@ -28,7 +28,7 @@ from ..portal import Portal
 from ..session import CallWork, Session
 from ..settings import Settings, check_limit_s
 from ..vocabulary import Outcome, SessionKey, SessionState
-from ..watchdog import process_watchdog
+from ..watchdog import SharedWatch, process_watchdog
 from .chains import chain_by_id
 from .connection import inside_opening
 from .explain import explain
@@ -78,6 +78,7 @@ class SessionManager:
         self._ended = False
         self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
         self._watch: Any = None
+        self._stall_watch: Any = None
         self._callbacks = CallbackThread(f"{self._name}-callbacks")
         self._shell = Shell(self.settings, SYSTEM_CLOCK, self._observers, self._make_handle)
         # Read by a plain tuple, which equals a SessionKey and costs less to make.
@@ -399,6 +400,7 @@ class SessionManager:
                 self._warm.clear()
         if self._watch is not None:
             self._watch.close()
+            self._stall_watch.close()
         self._callbacks.close()
         live.retire(self)
 
@@ -488,13 +490,19 @@ class SessionManager:
         portal.post(self._shell.start)
         self._portal = portal
         if self._watch is None:
-            self._watch = process_watchdog().subscribe(
-                self._observers,
-                stall_threshold_s=self.settings.stall_threshold_s,
-                heartbeat_interval_s=self.settings.heartbeat_interval_s,
-                heartbeat_span_interval_s=self.settings.heartbeat_span_interval_s,
-            )
+            self._watch = self._subscribe(self._observers)
+            # Apart from the observers, who are told of every call.
+            self._stall_watch = self._subscribe(Announcer([self._shell.portal_stall]))
+        self._shell.portal_stall.follow(portal.thread_id)
         self._watch.watch(portal.loop, name="portal")
+
+    def _subscribe(self, announcer: Announcer) -> SharedWatch:
+        return process_watchdog().subscribe(
+            announcer,
+            stall_threshold_s=self.settings.stall_threshold_s,
+            heartbeat_interval_s=self.settings.heartbeat_interval_s,
+            heartbeat_span_interval_s=self.settings.heartbeat_span_interval_s,
+        )
 
     def _portal_died(self, reason: BaseException | None) -> None:
         """Runs on the dying thread: fail what it carried, so that the next use starts a new one."""

@@ -217,6 +217,8 @@ class CallTicket(Ticket):
     @property
     def phase(self) -> Phase:
         """Where it is now."""
+        if self.task is None:
+            return Phase.QUEUE
         if self.request is not None:
             return self.request.phase
         if self.acquisition is not None and self.acquisition.granted_at is None:

@@ -24,6 +24,7 @@ from .connection import Connection
 from .effects import Abort, Answer, Connect, Disconnect, Effect, Fail, Grant, Say
 from .errors import opening_timeout_error, timeout_error
 from .pool import Pool
+from .portal_stall import PortalStall
 from .records import CallTicket, CloseTicket, Gate, Opening, Record, RequestTicket, Ticket
 from .statistics import ManagerStatistics, statistics_of
 
@@ -44,6 +45,8 @@ class Shell:
         self.clock = clock
         self.observers = observers
         self.pool = Pool(settings, clock, make_handle=make_handle)
+        self.portal_stall = PortalStall(clock)
+        self.pool.portal_stall = self.portal_stall.link
         self.tickets: dict[Ticket, None] = {}
         """Everybody who waits, also those the pool has not heard of yet; from any thread."""
         self._connections: set[Connection] = set()

@@ -12,7 +12,13 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from instrumented_sessions import SessionManager, SessionOpenError, SessionState, SessionTimeoutError, Settings
+from instrumented_sessions import (
+    SessionManager,
+    SessionOpenError,
+    SessionState,
+    SessionTimeoutError,
+    Settings,
+)
 from instrumented_sessions.events import OpeningEnded, OpeningStarted
 from instrumented_sessions.telemetry.recorder import Recorder
 from instrumented_sessions.testing import FakeTransport
@@ -65,11 +71,15 @@ async def test_hung_transport_takes_nothing_from_a_healthy_one(
         await until(lambda: manager.statistics().sessions.get(SessionState.CREATING) == 45)
         assert manager.statistics().by_transport["hung"].waiters == 45
         for number in range(5):
-            assert text(await session.acall_tool("echo", {"text": str(number)}, timeout_s=LIMIT_S)) == str(number)
+            assert text(await session.acall_tool("echo", {"text": str(number)}, timeout_s=LIMIT_S)) == str(
+                number
+            )
         assert (await manager.asession(healthy, "cold", timeout_s=LIMIT_S)).state is SessionState.READY
         assert limiter.borrowed_tokens == 0
         with anyio.fail_after(LIMIT_S):
-            assert await anyio.to_thread.run_sync(lambda: "unrelated code goes on") == "unrelated code goes on"
+            assert (
+                await anyio.to_thread.run_sync(lambda: "unrelated code goes on") == "unrelated code goes on"
+            )
         for caller in callers:
             caller.cancel()
         await asyncio.wait(callers)

@@ -39,7 +39,9 @@ def silent_target(kind: str, id: str = "hung") -> Iterator[Silent]:
         yield Silent(transport, "connect")
         transport.connecting.open()
     elif kind == "stdio":
-        yield Silent(StdioTransport(id=id, command=sys.executable, args=[str(raw.STDIO), "silent"]), "negotiate")
+        yield Silent(
+            StdioTransport(id=id, command=sys.executable, args=[str(raw.STDIO), "silent"]), "negotiate"
+        )
     elif kind == "sse":
         # Its event stream is there, and nothing comes on it.
         with raw.Raw(raw.keep_alives) as server:
