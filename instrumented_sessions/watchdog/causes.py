@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 
 from ..vocabulary import StallCause
 
+STARVED_SHARE = 0.2
+"""A thread is starved if it gets less than this part of the CPU time it could use."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -31,6 +34,8 @@ class Evidence:
     """The cgroup was throttled."""
     late_s: float = 0.0
     """The watchdog itself woke later than it meant to."""
+    asleep_s: float = 0.0
+    """The watchdog did not mean to look yet."""
     own_run_delay_s: float | None = None
     """The watchdog was runnable but not scheduled."""
     gil_wait_s: float | None = None
@@ -62,7 +67,7 @@ def decide(evidence: Evidence) -> StallCause:
     if evidence.cpu_s is None:
         return StallCause.UNKNOWN
     if evidence.cpu_s > half_s or evidence.cpu_s >= evidence.enough_s:
-        return _decide_on_cpu(evidence, half_s)
+        return _decide_on_cpu(evidence)
     if (evidence.throttled_s or 0.0) > half_s and evidence.sleeping <= 0.5:
         return StallCause.THROTTLED
     if evidence.run_delay_s is None:
@@ -72,12 +77,14 @@ def decide(evidence: Evidence) -> StallCause:
     return _decide_on_time(evidence, evidence.cpu_s, evidence.run_delay_s)
 
 
-def _decide_on_cpu(evidence: Evidence, half_s: float) -> StallCause:
+def _decide_on_cpu(evidence: Evidence) -> StallCause:
     """The loop's thread had a CPU; did it let other Python threads run?"""
-    if evidence.late_s <= half_s:
+    if evidence.late_s <= (evidence.window_s - evidence.asleep_s) / 2:
         return StallCause.CPU
     # A watchdog that was starved proves nothing about the GIL.
-    return StallCause.CPU if (evidence.own_run_delay_s or 0.0) > evidence.late_s / 2 else StallCause.GIL
+    kept = evidence.gil_wait_s is None or evidence.gil_wait_s > evidence.late_s / 2
+    starved = (evidence.own_run_delay_s or 0.0) > evidence.late_s / 2
+    return StallCause.GIL if kept and not starved else StallCause.CPU
 
 
 def _decide_late(evidence: Evidence, run_delay_s: float, half_s: float) -> StallCause:
@@ -97,11 +104,8 @@ def _decide_on_time(evidence: Evidence, cpu_s: float, run_delay_s: float) -> Sta
     if evidence.runnable > evidence.sleeping:
         # The system books a delay only when it ends: runnable without a CPU is a delay that goes on.
         run_delay_s, off_cpu_s = run_delay_s + off_cpu_s, 0.0
-    most_s = max(cpu_s, run_delay_s, off_cpu_s)
-    if cpu_s == most_s:
-        return StallCause.CPU
-    if run_delay_s == most_s:
-        return StallCause.STARVED
+    if cpu_s + run_delay_s >= off_cpu_s:
+        return StallCause.STARVED if cpu_s < STARVED_SHARE * (cpu_s + run_delay_s) else StallCause.CPU
     if evidence.idle > 0.5:
         # Waiting for an event with an overdue timer: whoever is late, it is not the program.
         return StallCause.UNKNOWN

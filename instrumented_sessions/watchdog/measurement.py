@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import FrameType
 
+from ..chain import CodeLocation
 from ..vocabulary import StallCause
 from . import cgroup
 from .causes import Evidence, decide
@@ -24,6 +25,8 @@ class Turn:
     """How much later than planned the watchdog woke; small delays are left out."""
     frames: Mapping[int, FrameType]
     """The innermost frame of every thread; empty when no loop looked late."""
+    held: Mapping[int, tuple[CodeLocation, ...]]
+    """The stacks that were taken while the watchdog could not run, by thread id; mostly none."""
     before: OwnReading
     """The watchdog and the process when it went to sleep."""
     probe: OwnProbe
@@ -63,7 +66,9 @@ class Measurement:
             self._since = mark.due
             self._cpu_s = mark.cpu_s
             self._run_delay_s = run_delay_s
-        self._last_at, self._last_cpu_s = turn.now, self._cpu_s if self.inside else None
+        self._last_at = turn.now
+        self.last_cpu_s = self._cpu_s if self.inside else None
+        """CPU time of the loop's thread at the last look, in seconds; None if not known."""
 
     def go_on(self, turn: Turn, idle: bool) -> None:
         """Take one more sample.
@@ -76,9 +81,9 @@ class Measurement:
             self._late_s += turn.late_s
         if self._probe is None:
             return
-        cpu_s, before_s = self._probe.cpu_s(), self._last_cpu_s
+        cpu_s, before_s = self._probe.cpu_s(), self.last_cpu_s
         elapsed_s = turn.now - self._last_at
-        self._last_at, self._last_cpu_s = turn.now, cpu_s
+        self._last_at, self.last_cpu_s = turn.now, cpu_s
         if cpu_s is not None and before_s is not None and cpu_s - before_s > elapsed_s / 2 > 0:
             # It runs. To ask the system would let go of the GIL, and cost a wait to get it back.
             self._states["R"] += 1
@@ -107,6 +112,7 @@ class Measurement:
             idle=self._states["idle"] / count,
             gc_s=collector.between_s(self._since, until),
             late_s=min(self._late_s, window_s),
+            asleep_s=0.0 if self.inside else max(window_s - self._late_s, 0.0),
         )
         if self._probe is None:
             return evidence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import os
 import sys
 import sysconfig
@@ -67,6 +68,8 @@ class Stack(NamedTuple):
     """The frames of coroutines, outermost first: the await chain of the running task."""
     idle: bool
     """Whether the loop waited for its next event."""
+    in_call: bool = True
+    """Whether the innermost frame has just called something, rather than gone on to other code."""
 
     @property
     def culprit(self) -> CodeLocation | None:
@@ -88,6 +91,7 @@ def read_stack(frame: FrameType | None, base: CodeType | None = None) -> Stack:
         frame: The innermost frame.
         base: The code from which the loop runs its callbacks; None if not known.
     """
+    in_call = frame is not None and _has_just_called(frame)
     walked: list[tuple[CodeType, int]] = []
     while frame is not None and len(walked) < MAX_FRAMES:
         walked.append((frame.f_code, frame.f_lineno or 0))
@@ -105,7 +109,26 @@ def read_stack(frame: FrameType | None, base: CodeType | None = None) -> Stack:
         for location, (code, _) in zip(frames[inside:], walked[inside:], strict=True)
         if code.co_flags & _COROUTINE and origin_of(location.file) is not Origin.MACHINERY
     )
-    return Stack(frames, inside, awaits, _is_idle(frames, inside))
+    return Stack(frames, inside, awaits, _is_idle(frames, inside), in_call)
+
+
+def _has_just_called(frame: FrameType) -> bool:
+    """Return whether the frame's last instruction is a call.
+
+    The GIL changes hands after a native call, at a loop's end and at a function's start: only in the first
+    case is it this frame that kept it.
+    """
+    code, position = frame.f_code.co_code, frame.f_lasti
+    return 0 <= position < len(code) and dis.opname[code[position]].startswith("CALL")
+
+
+def held_stack(frames: tuple[CodeLocation, ...], base: CodeType | None = None) -> Stack:
+    """Return a stack of which only the names are known, as `read_stack` does of one that is there."""
+    inside = 0
+    if base is not None:
+        name = (base.co_name, base.co_filename)
+        inside = next((depth for depth in range(len(frames), 0, -1) if frames[depth - 1][:2] == name), 0)
+    return Stack(frames[-MAX_FRAMES:], inside, (), False)
 
 
 _COROUTINE = 0x80 | 0x100 | 0x200  # inspect.CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..observer import Announcer, Observer
 from ..settings import Settings, check_limit_s
-from .engine import ENGINE, Subscription, WatchdogStatistics
+from .engine import ENGINE, WatchdogStatistics
 from .pulse import running_loop
+from .registry import Subscription
 
 
 class LoopWatchdog:

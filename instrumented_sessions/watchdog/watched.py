@@ -14,7 +14,7 @@ from .collector import CollectorProbe
 from .measurement import Measurement, Turn
 from .probes import SLOW_READING_S, ThreadProbe
 from .pulse import LateBeat, Mark, Pulse
-from .stacks import MAX_STACKS, Samples, read_stack
+from .stacks import MAX_STACKS, Samples, Stack, held_stack, read_stack
 from .stall import DetailBudget, StallWatch
 
 _NAMED_TASKS = 5
@@ -32,6 +32,8 @@ class Stall:
     cause: StallCause = StallCause.UNKNOWN
     evidence: tuple[tuple[str, float], ...] = ()
     samples: Samples = field(default_factory=Samples)
+    certain: bool = False
+    """Whether a sample shows what the loop did while it kept the GIL, rather than right after."""
     detailed: bool = True
     """Whether stacks are taken all the time, rather than one for each report."""
 
@@ -85,6 +87,13 @@ class WatchedLoop:
     def threshold_s(self, threshold_s: float) -> None:
         self._watch.threshold_s = threshold_s
         self.pulse.threshold_s = threshold_s
+
+    @property
+    def cpu_s(self) -> float | None:
+        """CPU time of the loop's thread as last seen, in seconds; None if not known."""
+        if self._stall is not None and self._stall.measurement.last_cpu_s is not None:
+            return self._stall.measurement.last_cpu_s
+        return self.pulse.mark.cpu_s
 
     def is_suspect(self, now: float) -> bool:
         """Return whether the heartbeat is late enough for a closer look."""
@@ -160,13 +169,20 @@ class WatchedLoop:
             stall = self._stall = self._begin(mark, turn)
         seat = self.pulse.seat
         if seat is not None and (stall.detailed or report):
-            stack = read_stack(turn.frames.get(seat.thread_id), self.pulse.base)
+            stack = self._held(turn) or read_stack(turn.frames.get(seat.thread_id), self.pulse.base)
             stall.samples.add(stack, self.pulse.task_name())
+            stall.certain = stall.certain or stack.in_call or not turn.late_s
             stall.measurement.go_on(turn, stack.idle)
         if not report:
             return []
         self._judge(stall, turn)
         return [self._stalled(stall, turn.now - stall.due, ongoing=True)]
+
+    def _held(self, turn: Turn) -> Stack | None:
+        """Return the stack that was taken while the GIL was held: what is there now may come later."""
+        seat = self.pulse.seat
+        frames = turn.held.get(seat.thread_id) if seat is not None else None
+        return None if frames is None else held_stack(frames, self.pulse.base)
 
     def _judge(self, stall: Stall, turn: Turn, end: LateBeat | None = None) -> None:
         """Decide the cause from what is known by now; what was known is not forgotten."""
@@ -180,8 +196,9 @@ class WatchedLoop:
         busiest = stall.measurement.busiest_thread_id
         if cause is StallCause.GIL and evidence.other_cpu_s > evidence.window_s / 2 and turn.frames:
             # Another thread kept everybody waiting: it is to blame, whatever the loop was about to do.
-            stall.samples = Samples()
-            stall.samples.add(read_stack(turn.frames.get(busiest)), None)
+            stack = read_stack(turn.frames.get(busiest))
+            stall.samples, stall.certain = Samples(), stack.in_call
+            stall.samples.add(stack, None)
 
     def _answer(self, beat: LateBeat, turn: Turn) -> list[Event]:
         """Take note of a heartbeat that came at last."""
@@ -191,6 +208,9 @@ class WatchedLoop:
         if stall is None or stall.due != beat.due:
             # It came and went while the watchdog could not look.
             stall = self._begin(Mark(beat.due, beat.cpu_before_s), turn)
+            if (stack := self._held(turn)) is not None:
+                stall.samples.add(stack, None)
+                stall.certain = True
         self._judge(stall, turn, beat)
         events: list[Event] = []
         if not stall.stall_id:
@@ -214,6 +234,7 @@ class WatchedLoop:
     def _report(self, stall: Stall, duration_s: float, ongoing: bool) -> StallReport:
         samples = stall.samples
         tasks = _shares(samples.tasks, samples.total)
+        blames = stall.cause.blames_code and (stall.certain or stall.cause is not StallCause.GIL)
         return StallReport(
             loop=self.name,
             thread_id=self.pulse.seat.thread_id if self.pulse.seat is not None else 0,
@@ -221,13 +242,13 @@ class WatchedLoop:
             duration_s=duration_s,
             ongoing=ongoing,
             cause=stall.cause,
-            culprit=samples.culprit if stall.cause.blames_code else None,
+            culprit=samples.culprit if blames else None,
             stacks=samples.stacks() if stall.detailed else (),
             task=tasks[0][0] if tasks else None,
             stall_id=stall.stall_id,
             evidence=stall.evidence,
             tasks=tasks,
-            awaits=samples.awaits if stall.cause.blames_code else (),
+            awaits=samples.awaits if blames else (),
         )
 
     def _end_window(self, now: float) -> Event:

@@ -50,6 +50,13 @@ def test_late_watchdog_that_had_no_cpu_proves_nothing_about_the_gil() -> None:
     assert decide(replace(LATE, cpu_s=0.09, own_run_delay_s=0.08)) is StallCause.CPU
 
 
+def test_watchdog_that_meant_to_sleep_for_most_of_it_judges_by_the_rest() -> None:
+    """It had not looked yet when the GIL was taken; all the time it wanted to look, it could not."""
+    late = replace(QUIET, cpu_s=0.09, late_s=0.03, asleep_s=0.07, gil_wait_s=0.03)
+    assert decide(late) is StallCause.GIL
+    assert decide(replace(late, gil_wait_s=0.005)) is StallCause.CPU
+
+
 def test_native_code_that_sleeps_with_the_gil_is_found_by_the_watchdogs_own_wait() -> None:
     """Nobody is on a CPU, but the watchdog was awake all the time."""
     assert decide(replace(LATE, gil_wait_s=0.08, sleeping=1.0)) is StallCause.GIL
@@ -65,6 +72,13 @@ def test_runnable_thread_without_a_cpu_is_starved(late_s: float) -> None:
     """The system did not schedule it, whether the watchdog came in time or not."""
     starved = replace(QUIET, run_delay_s=0.09, runnable=1.0, late_s=late_s)
     assert decide(starved) is StallCause.STARVED
+
+
+def test_busy_code_on_a_busy_machine_is_still_busy_code() -> None:
+    """A thread that gets a good part of what it asks for is slow by itself; one that gets little starves."""
+    shared = replace(QUIET, cpu_s=0.04, run_delay_s=0.06, runnable=1.0)
+    assert decide(shared) is StallCause.CPU
+    assert decide(replace(shared, cpu_s=0.01, run_delay_s=0.09)) is StallCause.STARVED
 
 
 def test_delay_that_still_goes_on_counts_though_the_system_has_not_booked_it() -> None:
@@ -100,7 +114,7 @@ def test_code_that_ran_long_enough_is_blamed_however_slowly_it_was_scheduled() -
     slow = Evidence(window_s=1.0, enough_s=0.25, cpu_s=0.3, run_delay_s=0.7, runnable=1.0)
     assert decide(slow) is StallCause.CPU
     assert decide(replace(slow, late_s=0.9, gil_wait_s=0.9)) is StallCause.GIL
-    assert decide(replace(slow, cpu_s=0.2)) is StallCause.STARVED
+    assert decide(replace(slow, enough_s=0.5, cpu_s=0.1)) is StallCause.STARVED
 
 
 @given(
