@@ -21,6 +21,7 @@ from .session import Session
 from .settings import Settings
 from .telemetry import otel as _otel
 from .transports import Transport
+from .userlocks import TaskLock, ThreadLock
 from .vocabulary import (
     LockGranularity,
     LockKind,
@@ -64,6 +65,8 @@ __all__ = [
     "Settings",
     "StallCause",
     "StallReport",
+    "TaskLock",
+    "ThreadLock",
     "Transport",
     "TransportConflictError",
     "TransportStatistics",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
@@ -119,6 +120,21 @@ class Announcer:
 
 AMBIENT = Announcer()
 """Observers of every manager and of the process-wide watchdog, existing and future."""
+
+_everybody: weakref.WeakSet[Announcer] = weakref.WeakSet()
+
+
+def include(announcer: Announcer) -> None:
+    """Let `announcer` hear of what belongs to the whole process, such as the users' own locks."""
+    _everybody.add(announcer)
+
+
+def announce_everywhere(event: Event) -> None:
+    """Tell the ambient observers and those of every manager."""
+    AMBIENT.announce(event)
+    for announcer in list(_everybody):
+        announcer.announce(event)
+
 
 _trace_id_reader: Callable[[], str | None] | None = None
 

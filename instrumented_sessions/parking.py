@@ -6,14 +6,15 @@ A parked coroutine holds no thread; it waits on a future of its own loop.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from .chain import Party
 from .stacks import caller_location, task_stack, thread_stack, without_own_frames
+from .waitgraph import PartyId
 
 
 class Parker(Protocol):
@@ -26,14 +27,42 @@ class Parker(Protocol):
         ...
 
 
-class Caller:
-    """Who asks: a thread or a task, remembered without keeping it alive."""
+class Actor(Protocol):
+    """Something that a piece of work is done for, such as an opening."""
 
-    __slots__ = ("_task", "party")
+    @property
+    def party_id(self) -> PartyId:
+        """Its identity in the wait-for graph."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended yet."""
+
+
+acting_for: contextvars.ContextVar[Actor | None] = contextvars.ContextVar(
+    "instrumented_sessions_acting_for", default=None
+)
+"""Whom the work of this context is done for; its waits are that one's waits."""
+
+
+def current_actor() -> Actor | None:
+    """Return whom the calling code works for; None when it works for itself."""
+    actor = acting_for.get()
+    return actor if actor is not None and actor.is_active else None
+
+
+class Caller:
+    """Who asks: a thread or a task."""
+
+    __slots__ = ("_task", "party", "party_id")
 
     def __init__(self, task: Any = None, task_name: str | None = None) -> None:
         thread = threading.current_thread()
-        self._task: weakref.ref[Any] | None = weakref.ref(task) if task is not None else None
+        self._task = task
+        actor = current_actor()
+        # The objects themselves: an id would be used again after their end.
+        self.party_id: PartyId = actor.party_id if actor is not None else task or thread
+        """Its identity in the wait-for graph."""
         self.party = Party(
             name=task_name or thread.name,
             thread_id=thread.ident or 0,
@@ -46,15 +75,21 @@ class Caller:
         """Return where the caller is now, outermost call first; from any thread."""
         if self._task is None:
             return without_own_frames(thread_stack(self.party.thread_id))
-        task = self._task()
-        return without_own_frames(task_stack(task)) if isinstance(task, asyncio.Task) else ()
+        return without_own_frames(task_stack(self._task)) if isinstance(self._task, asyncio.Task) else ()
 
-    @property
-    def party_id(self) -> tuple[str, int]:
-        """Its identity in the wait-for graph."""
-        if self._task is None:
-            return ("thread", self.party.thread_id)
-        return ("task", id(self._task()))
+
+def current_caller() -> Caller:
+    """Return the calling task, or the calling thread when it runs no task."""
+    loop = asyncio._get_running_loop()
+    task = asyncio.current_task(loop) if loop is not None else None
+    if task is not None:
+        return Caller(task, task.get_name())
+    if in_trio():
+        import trio
+
+        trio_task = trio.lowlevel.current_task()
+        return Caller(trio_task, trio_task.name)
+    return Caller()
 
 
 class ThreadParker:

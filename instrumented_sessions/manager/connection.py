@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Protocol
 
+from ..parking import acting_for
 from ..stacks import task_stack
 from ..transports.client import ClientAdapter
 from ..transports.failures import unwrap
@@ -21,11 +22,6 @@ logger = logging.getLogger(__name__)
 
 _ABANDON_AFTER_S = 1.0
 """How long a cancelled owner may take to unwind before it is left behind."""
-
-inside_opening: contextvars.ContextVar[Opening | None] = contextvars.ContextVar(
-    "instrumented_sessions_opening", default=None
-)
-"""The opening whose work runs in this context."""
 
 
 class Owner(Protocol):
@@ -74,7 +70,7 @@ class Connection:
         # An empty context: the first caller's span and variables must not live as long as the session.
         context = contextvars.Context()
         context.run(current_probe.set, self.probe)
-        context.run(inside_opening.set, opening)
+        context.run(acting_for.set, opening)
         self.task: asyncio.Task[None] = context.run(
             self._loop.create_task, self._run(), name=f"session {self.record.key} #{self.generation}"
         )

@@ -22,17 +22,25 @@ from ..clock import SYSTEM_CLOCK
 from ..errors import BlockingCallError, PortalClosedError, SessionClosedError
 from ..events import BlockingCallRefused
 from ..live import Reading
-from ..observer import Announcer, Observer, current_trace_id
-from ..parking import AsyncioParker, Caller, ThreadParker, TrioParker, async_parker, runs_a_loop
+from ..observer import Announcer, Observer, current_trace_id, include
+from ..parking import (
+    AsyncioParker,
+    Caller,
+    ThreadParker,
+    TrioParker,
+    async_parker,
+    current_actor,
+    runs_a_loop,
+)
 from ..portal import Portal
 from ..session import CallWork, Session
 from ..settings import Settings, check_limit_s
+from ..userlocks import waiting_chains
 from ..vocabulary import Outcome, SessionKey, SessionState
 from ..watchdog import SharedWatch, process_watchdog
 from .chains import chain_by_id
-from .connection import inside_opening
 from .explain import explain
-from .records import CallTicket, CloseTicket, Gate, Record, RequestTicket, Ticket
+from .records import CallTicket, CloseTicket, Opening, Record, RequestTicket, Ticket
 from .shell import Shell
 from .statistics import ManagerStatistics, reading_of
 
@@ -65,6 +73,7 @@ class SessionManager:
         _refuse_green_threads()
         self.settings = Settings.from_env() if settings is None else settings
         self._observers = Announcer(observers)
+        include(self._observers)
         self._name = f"instrumented-sessions-portal-{next(_numbers)}"
         self._reset()
         live.register(self)
@@ -446,7 +455,7 @@ class SessionManager:
         """
         check_limit_s(older_than_s, "older_than_s")
         tickets = [ticket for ticket in list(self._shell.tickets) if ticket.open]
-        chains = [self._shell.chain(ticket) for ticket in tickets]
+        chains = [*map(self._shell.chain, tickets), *waiting_chains()]
         return sorted(
             (chain for chain in chains if chain.waited_s >= older_than_s), key=lambda chain: -chain.waited_s
         )
@@ -518,12 +527,9 @@ class SessionManager:
 
     def _introduce(self, ticket: Ticket, caller: Caller) -> None:
         """Note who waits, so that `hangs()` knows even before the portal does."""
-        opening = inside_opening.get()
-        if opening is not None and opening.gate is not Gate.DONE:
-            ticket.inside = opening
-            ticket.party_id = ("opening", opening.id)
-        else:
-            ticket.party_id = caller.party_id
+        actor = current_actor()
+        ticket.inside = actor if isinstance(actor, Opening) else None
+        ticket.party_id = caller.party_id
         ticket.stack = caller.stack
         ticket.trace_id = current_trace_id()
         self._shell.tickets[ticket] = None

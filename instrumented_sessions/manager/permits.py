@@ -167,4 +167,4 @@ def party(owner: Owner) -> Party:
 
 def party_id(owner: Owner) -> PartyId:
     """Return the owner's identity in the wait-for graph."""
-    return ("opening", owner.id) if isinstance(owner, Opening) else owner.party_id
+    return owner.party_id

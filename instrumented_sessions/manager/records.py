@@ -14,6 +14,7 @@ from ..clock import Clock
 from ..locks import Acquisition, next_id
 from ..state import new_story
 from ..vocabulary import Outcome, Phase, SessionKey, SessionState
+from ..waitgraph import PartyId
 
 
 class TransportLike(Protocol):
@@ -267,6 +268,16 @@ class Opening:
     def name(self) -> str:
         """What a person calls it."""
         return f"opening {self.record.key} #{self.generation}"
+
+    @property
+    def party_id(self) -> PartyId:
+        """Its identity in the wait-for graph."""
+        return ("opening", self.id)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.gate is not Gate.DONE
 
     @property
     def phase(self) -> Phase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from . import catalog
 
@@ -182,7 +183,7 @@ def render_summary() -> str:
     return "\n".join(_table(("metric", "kind, unit", "labels"), rows)) + "\n"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [head, ("---",) * len(head), *rows]]
 
 
