@@ -38,10 +38,10 @@ def fate_of(data: object) -> str | None:
     return fate if isinstance(fate, str) else None
 
 
-def request_id_in(content: bytes) -> Any:
-    """Return the id of the JSON-RPC request in an HTTP body; None when it holds none."""
+def request_id_in(request: Any) -> Any:
+    """Return the id of the JSON-RPC request in an HTTP request; None when it holds none."""
     try:
-        message = json.loads(content)
+        message = json.loads(request.read())  # One made for a redirect has not been read yet.
     except ValueError:
         return None
     if isinstance(message, dict) and "method" in message:

@@ -25,7 +25,7 @@ PATIENCE_S = (2.0, 2.0, 1.0)
 """How long a server has to end after its input was closed, after SIGTERM, after SIGKILL, in seconds."""
 
 IMPATIENCE_S = (0.2, 0.4, 0.3)
-"""The same for one whose opening was given up or has failed."""
+"""The same for one whose opening has failed, that was lost, or that is closed under the pressure of time."""
 
 _LAST_WORDS_S = 0.2
 # How long after the end of the process its output is still read, when something holds the pipe open; and
@@ -184,8 +184,8 @@ class Child(asyncio.SubprocessProtocol):
             NotSent: The process had ended, or closed its input, before anything was written.
             anyio.BrokenResourceError: It did so afterwards.
         """
-        if self._is_cancellation(item) and self.is_blocked():
-            return  # It would hold up its sender for seconds, and reach a server that does not read.
+        if self.is_blocked() and sdk.is_cancellation(item.message):
+            return  # The SDK would hold up a cancelled caller for seconds, for a server that does not read.
         line = sdk.format_message(item.message) + "\n"
         async with self._writing:
             if self._is_closed():
@@ -197,11 +197,6 @@ class Child(asyncio.SubprocessProtocol):
 
     def _is_closed(self) -> bool:
         return self._is_over or self._input.is_closing()
-
-    @staticmethod
-    def _is_cancellation(item: Any) -> bool:
-        message = getattr(item.message, "root", item.message)
-        return getattr(message, "method", "") == "notifications/cancelled"
 
     def is_blocked(self) -> bool:
         """Return whether the process has left unread what it was sent."""

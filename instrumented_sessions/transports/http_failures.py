@@ -58,7 +58,7 @@ def describe_response(response: Any, answers_on_post: bool) -> Evidence | None:
     if response.request.method == "GET":
         if kind != "text/event-stream":
             return OpenFailure.PROTOCOL, f"the server answered with {kind or 'nothing'}, not an event stream"
-    elif answers_on_post and answers.request_id_in(response.request.content) is not None:
+    elif answers_on_post and answers.request_id_in(response.request) is not None:
         if status == 202:
             return OpenFailure.HTTP, "the server accepted the handshake without an answer (HTTP 202)"
         if kind not in ("application/json", "text/event-stream"):

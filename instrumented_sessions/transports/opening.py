@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from .failures import note_evidence, scrub, unwrap
 from .generation1 import AnsweringSession
 from .streams import Link
 
+logger = logging.getLogger(__name__)
+
 Streams = Callable[[Link], AbstractAsyncContextManager[Any]]
 """Opens a connection: a context manager that yields a stream pair."""
 
@@ -24,14 +27,14 @@ async def opening(options: Options, streams: Streams) -> AsyncIterator[Any]:
     """Open `streams`, shake hands and yield the client; close everything on every path.
 
     Raises:
-        Exception: In the opening, the one that says most, out of the SDK's groups and without secrets;
-            `classify_opening` says more about it. Later, what the SDK and the block raised, perhaps
-            in a group.
+        Exception: Out of the SDK's groups: why there is no session, without secrets (`classify_opening`
+            says more about it), or what the block raised. As it came: what ended an open session.
     """
     link = Link()
-    failure: BaseException
     callbacks = Callbacks(options)
     connect = _connect_2 if sdk.SDK_GENERATION == 2 else _connect_1
+    failure: BaseException | None = None
+    is_used_up = False
     try:
         with link.scope():
             async with callbacks.running(), connect(options, streams(link), callbacks) as client:
@@ -39,18 +42,25 @@ async def opening(options: Options, streams: Streams) -> AsyncIterator[Any]:
                 link.opened()
                 try:
                     yield client
+                    is_used_up = True
+                except Exception as error:
+                    failure = error
+                    raise
                 finally:
                     link.closing()
     except Exception as error:
         scrub(error, link.secrets)
-        if link.is_open:
+        if is_used_up:
+            # Nobody is interested any more. The SDK's tasks stumble over what arrives while it closes.
+            logger.debug("%r was not closed cleanly", options, exc_info=True)
+        elif not link.is_open:
+            failure = link.cause or unwrap(error)
+            if link.evidence is not None:
+                note_evidence(failure, link.evidence)
+        elif failure is None or unwrap(error) is not failure:
             raise
-        failure = link.cause or unwrap(error)
-        if link.evidence is not None:
-            note_evidence(failure, link.evidence)
-    else:
-        return
-    raise failure  # Not within `except`, or it would have the group that it comes from as its context.
+    if failure is not None:
+        raise failure  # Not within `except`, or it would have the group that it comes from as its context.
 
 
 @asynccontextmanager

@@ -91,6 +91,12 @@ def format_message(message: Any) -> str:
     return text
 
 
+def is_cancellation(message: Any) -> bool:
+    """Return whether a JSON-RPC message tells the server that a request is not wanted any more."""
+    message = getattr(message, "root", message)
+    return getattr(message, "method", "") == "notifications/cancelled"
+
+
 def page(cursor: str | None) -> Any:
     """Return the request parameters that ask for the page at `cursor`."""
     return types.PaginatedRequestParams(cursor=cursor)

@@ -17,7 +17,7 @@ def response(request: Any, status: int, text: str = "", kind: str = "application
 
 def error(request: Any, code: int, text: str, fate: str | None = None) -> Any:
     """Return a response with a JSON-RPC error; nobody waits for one to a notification."""
-    request_id = answers.request_id_in(request.content)
+    request_id = answers.request_id_in(request)
     if request_id is None:
         return response(request, 202)
     return response(request, 200, answers.error(request_id, code, text, fate))
@@ -52,7 +52,7 @@ def _stand_in_1(request: Any, real: Any, is_open: bool) -> Any:
     status, kind = real.status_code, content_type(real)
     is_json = kind == "application/json"
     if status == 202 or 200 <= status < 300:
-        if answers.request_id_in(request.content) is None:
+        if answers.request_id_in(request) is None:
             return None
         if status == 202:
             return error(request, answers.INVALID_REQUEST, "server answered a request with 202 Accepted")
@@ -63,7 +63,7 @@ def _stand_in_1(request: Any, real: Any, is_open: bool) -> Any:
         return None
     if status == 404 or not is_open:
         return None  # 1.x says by itself that the session has ended; and it raises while opening.
-    if is_json and answers.is_error(real.content) and answers.request_id_in(request.content) is not None:
+    if is_json and answers.is_error(real.content) and answers.request_id_in(request) is not None:
         return response(request, 200, real.text)
     return error(request, answers.INTERNAL_ERROR, f"Server returned HTTP {status}")
 
@@ -80,7 +80,7 @@ class AnsweringStream(sdk.httpx.AsyncByteStream):  # type: ignore[misc]  # Its t
 
     def __init__(self, real: Any, resumable: Callable[[str, Any], None]) -> None:
         self._inner = real.stream
-        self._request = real.request.content
+        self._request = real.request
         self._is_plain = not real.headers.get("content-encoding")  # We cannot write into a compressed one.
         self._resumable = resumable
 

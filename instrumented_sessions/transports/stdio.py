@@ -88,15 +88,21 @@ class StdioTransport(Options):
             start_new_session=True,
         )
         child: Child = protocol
+        patience_s = PATIENCE_S
         # No await before the try: a cancellation in between would leave the process behind.
         try:
             link.probe.is_write_blocked = child.is_blocked
             link.probe.phase = Phase.NEGOTIATE
             yield child, child
+        except asyncio.CancelledError:
+            patience_s = IMPATIENCE_S
+            raise
         finally:
+            if not link.is_open or link.cause is not None:
+                patience_s = IMPATIENCE_S
             link.closing()
             with anyio.CancelScope(shield=True):
-                if not await child.end(PATIENCE_S if link.is_open else IMPATIENCE_S):
+                if not await child.end(patience_s):
                     logger.warning("the process %d of transport %r does not end", child.pid, self.id)
 
     def _shown(self) -> Mapping[str, object]:

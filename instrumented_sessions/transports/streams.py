@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from . import sdk
 from .failures import NotSent
 from .http_failures import Evidence
 from .probe import Probe, current_probe
@@ -130,6 +131,8 @@ class WatchedWriteStream:
         Raises:
             NotSent: The connection is gone.
         """
+        if self.is_blocked() and sdk.is_cancellation(item.message):
+            return  # The SDK would hold up a cancelled caller for seconds, behind what is not taken.
         self._waiting += 1
         try:
             await self._inner.send(item)

@@ -114,8 +114,11 @@ class WatchedClient(sdk.httpx.AsyncClient):  # type: ignore[misc]  # Its type de
     def _instead(self, request: Any, real: Any) -> Any:
         """Return what the SDK should see instead of a response; None for the response itself."""
         link = self._link
+        if real.next_request is not None and _is_same_origin(request, real.next_request):
+            return None  # The SDK follows it.
         if not link.is_open and (request.method == "POST" or not self._answers_on_post):
             link.evidence = describe_response(real, self._answers_on_post)
+            link.secrets |= {real.headers.get("location", "")}
         if request.method != "POST":
             return self._not_resumed(request, RefusedByServer(real.status_code)) if real.is_error else None
         if self._answers_on_post:

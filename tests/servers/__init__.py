@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
+
 LIMIT_S = 15.0
 """Longest wait for a process to start or to end, in seconds: a guard, never the expectation."""
 
@@ -58,8 +61,6 @@ class Gate:
 
     async def aarrived(self, timeout_s: float = LIMIT_S) -> str:
         """Like `arrived()`, without blocking the loop."""
-        import anyio
-
         return await anyio.to_thread.run_sync(self.arrived, timeout_s)
 
     def release(self) -> None:
@@ -198,6 +199,22 @@ def end(process: subprocess.Popen[str]) -> None:
     process.wait(LIMIT_S)
     if process.stdout is not None:
         process.stdout.close()
+
+
+def kill(pid: int) -> None:
+    """Kill a process whose id a test has learnt."""
+    os.kill(pid, signal.SIGKILL)
+
+
+async def ended(pid: int, timeout_s: float = LIMIT_S) -> None:
+    """Wait until a process has ended; nothing announces the end of a stranger.
+
+    Raises:
+        TimeoutError: It still runs after `timeout_s` seconds.
+    """
+    with anyio.fail_after(timeout_s):
+        while is_alive(pid):
+            await anyio.sleep(0.01)
 
 
 def is_alive(pid: int) -> bool:

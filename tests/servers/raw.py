@@ -237,7 +237,7 @@ def mcp(**replaced: Behaviour) -> Behaviour:
 
 
 def sse(post: Behaviour | None = None) -> Behaviour:
-    """Open an event stream of the older protocol; deal with each POST by `post`, default 202 and no answer."""
+    """Open an event stream of the older protocol; deal with POSTs by `post`, default 202 and no answer."""
 
     def behave(request: Request) -> None:
         if request.method == "GET":

@@ -5,7 +5,7 @@ html: answers the handshake with a page. version: offers a protocol from another
 deaf: after the handshake reads no more. stubborn: ignores the end of its input and SIGTERM.
 mute: after the handshake closes its output and stays. parent: dies on a call, while a child of its own
 keeps the pipes open. dies: ends with status 4 on a call. good: nothing of the kind.
-The pid is written to the file that the second argument names.
+The pid is written to the file that the second argument names; a third one is for what else there is to tell.
 """
 
 from __future__ import annotations
@@ -21,6 +21,17 @@ from typing import Any
 def say(message: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
     sys.stdout.flush()
+
+
+def read_line() -> bytes:
+    """Read one line and nothing beyond it, so that what follows stays in the pipe."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            return b""
+        line += byte
+    return line
 
 
 def sleep_for_ever() -> None:
@@ -39,7 +50,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if way == "noise":
         print("Starting up...\n\nlistening\n", flush=True)
-    for line in sys.stdin:
+    for line in iter(read_line, b""):
         message = json.loads(line)
         method, request_id = message.get("method"), message.get("id")
         if request_id is None or way == "silent":
@@ -79,6 +90,9 @@ def main() -> None:
         else:
             say({"id": request_id, "error": {"code": -32601, "message": "Method not found"}})
     if way == "stubborn":
+        if len(sys.argv) > 3:
+            with open(sys.argv[3], "w", encoding="utf-8") as file:
+                file.write("the input has ended")
         sleep_for_ever()
 
 

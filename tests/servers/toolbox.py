@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -37,6 +38,13 @@ def session_name(context: Any) -> str:
     header = request.headers.get("mcp-session-id") if request is not None else None
     query = request.query_params.get("session_id") if request is not None else None
     return header or query or f"process-{os.getpid()}"
+
+
+def quietly(function: Callable[..., Awaitable[Any]], **arguments: Any) -> Awaitable[Any]:
+    """Call something that 2.x still does, with a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(**arguments)
 
 
 def build(handshakes: Callable[[], int] = lambda: 0, name: str = "test-server") -> Any:
@@ -103,7 +111,9 @@ def build(handshakes: Callable[[], int] = lambda: 0, name: str = "test-server") 
 
     async def say(context: Context, text: str) -> str:
         """Send a log message."""
-        await context.session.send_log_message(level="info", data=text, related_request_id=context.request_id)
+        await quietly(
+            context.session.send_log_message, level="info", data=text, related_request_id=context.request_id
+        )
         return "said"
 
     async def changed(context: Context) -> str:
@@ -113,7 +123,7 @@ def build(handshakes: Callable[[], int] = lambda: 0, name: str = "test-server") 
 
     async def roots(context: Context) -> str:
         """Ask the client for its roots; handshake protocols only."""
-        answer = await context.session.list_roots()
+        answer = await quietly(context.session.list_roots)
         return ",".join(str(root.uri) for root in answer.roots)
 
     for function in (
