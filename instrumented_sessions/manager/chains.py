@@ -115,9 +115,21 @@ class _Walk:
             self.ticket(call.request)
         elif call.acquisition is not None and call.acquisition.granted_at is None:
             self._lock(call.acquisition.lock)
+        elif call.phase is Phase.WRITE:
+            self._write(call)
         else:
             answer = f"the server's answer to {call_name(call)} on session {call.key}"
             self._link(answer, None, call.asked_at, "")
+
+    def _write(self, call: CallTicket) -> None:
+        """Name the call that the connection is busy with, where there is one before this."""
+        what = f"the server to take {call_name(call)} on session {call.key}"
+        before = next((other for other in self._pool.calls if other.key == call.key), call)
+        if before is call:
+            self._link(what, None, call.asked_at, "")
+            return
+        doing = f"made {call_name(before)}, whose write is not done or was not answered"
+        self._link(what, before, before.asked_at, doing, before.stack())
 
     def work_of(self, opening: Opening) -> None:
         """Follow what an opening itself waits for."""

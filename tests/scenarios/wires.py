@@ -1,4 +1,4 @@
-"""Servers as the scenarios have them: silent ones of every kind, and what children and descriptors are left."""
+"""Servers as the scenarios have them: silent ones of every kind; and what a process holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from instrumented_sessions import SessionManager
 from instrumented_sessions.testing import FakeTransport
 from instrumented_sessions.transports import SSETransport, StdioTransport, StreamableHTTPTransport
-from tests import leaks, servers
+from tests import leaks
 from tests.servers import raw
 
 GUARD = 5.0
