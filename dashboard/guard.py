@@ -51,7 +51,7 @@ def names_of(host: str) -> frozenset[str]:
     """Return the names under which a server that listens on `host` may be asked for."""
     if is_loopback(host):
         return _LOOPBACK_NAMES | {host.lower()}
-    return _LOOPBACK_NAMES | {host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+    return _LOOPBACK_NAMES | {host.lower(), socket.gethostname().lower()}
 
 
 class Guard:

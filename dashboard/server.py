@@ -17,6 +17,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4318
 """OTLP/HTTP's own port, so that exporters need no setting."""
 TOKEN_VARIABLE = "INSTRUMENTED_SESSIONS_DASHBOARD_TOKEN"
+HOSTS_VARIABLE = "INSTRUMENTED_SESSIONS_DASHBOARD_HOSTS"
+"""More names the dashboard may be asked for, behind a proxy or in a container; with commas between them."""
 _GRACE_S = 1
 
 
@@ -106,7 +108,8 @@ def serve(
     token = token or os.environ.get(TOKEN_VARIABLE) or None
     listener = listen(host, port)
     try:
-        app = create_app(db=db, host=host, token=token)
+        hosts = [name.strip() for name in os.environ.get(HOSTS_VARIABLE, "").split(",") if name.strip()]
+        app = create_app(db=db, host=host, token=token, allowed_hosts=hosts)
     except ValueError as error:
         listener.close()
         raise ServeError(f"{error}; set {TOKEN_VARIABLE} or pass --token-file") from error

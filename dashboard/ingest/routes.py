@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 
 import anyio
@@ -16,6 +15,7 @@ from fastapi import APIRouter, Request, Response
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from starlette.requests import ClientDisconnect
 
 from ..rows import Batch
 from ..store import StoreBusyError, StoreError
@@ -29,15 +29,13 @@ BODY_TIMEOUT_S = 30.0
 # A sender reads the answer when it has sent all; a little too much is read so that it learns why.
 _MAX_DISCARDED_BYTES = 4 * MAX_BODY_BYTES
 _RETRY_AFTER_S = 1
-_RPC_INVALID_ARGUMENT, _RPC_UNAVAILABLE = 3, 14
+_RPC_INVALID_ARGUMENT, _RPC_INTERNAL, _RPC_UNAVAILABLE = 3, 13, 14
 
 _RESPONSES = {
     "traces": (ExportTraceServiceResponse, "rejected_spans", "rejectedSpans"),
     "metrics": (ExportMetricsServiceResponse, "rejected_data_points", "rejectedDataPoints"),
     "logs": (ExportLogsServiceResponse, "rejected_log_records", "rejectedLogRecords"),
 }
-
-logger = logging.getLogger(__name__)
 
 
 def router(wiring: Wiring) -> APIRouter:
@@ -63,10 +61,12 @@ def _endpoint(wiring: Wiring, signal: Signal):  # type: ignore[no-untyped-def]  
             return await _take(wiring, signal, kind, batch)
         except BadInputError as error:
             return _refuse(kind, error.status, str(error))
-        except StoreError as error:
-            if not isinstance(error, StoreBusyError):
-                logger.error("a request was refused: %s", error)
+        except StoreBusyError as error:
             return _refuse(kind, 503, str(error))
+        except StoreError as error:
+            return _refuse(kind, 500, str(error))  # Sent again, it would fail again.
+        except ClientDisconnect:
+            return _refuse(kind, 400, "the sender left before it had sent all")
 
     return receive
 
@@ -121,7 +121,7 @@ def _accept(signal: Signal, kind: str, rejected: int, message: str) -> Response:
 
 def _refuse(kind: str, status: int, message: str) -> Response:
     """Return a google.rpc.Status in the encoding of the request, as the protocol asks."""
-    code = _RPC_UNAVAILABLE if status == 503 else _RPC_INVALID_ARGUMENT
+    code = {503: _RPC_UNAVAILABLE, 500: _RPC_INTERNAL}.get(status, _RPC_INVALID_ARGUMENT)
     headers = {"retry-after": str(_RETRY_AFTER_S)} if status == 503 else {}
     if kind == JSON:
         return Response(

@@ -161,6 +161,8 @@ class SQLiteStore:
         return jobs, False
 
     def _store(self, jobs: list[_Job]) -> None:
+        # From here on nobody can cancel them; what was cancelled before is not wanted any more.
+        jobs = [job for job in jobs if job.done.running() or job.done.set_running_or_notify_cancel()]
         try:
             left_out = self._transaction(jobs)
         except Exception as error:
@@ -169,7 +171,10 @@ class SQLiteStore:
                     self._store([job])
                 return
             logger.exception("a batch could not be stored")
-            jobs[0].done.set_exception(StoreError(f"not stored: {error}"))
+            # A full disk or a lock held by another program may be over soon; other errors are not.
+            kind = StoreBusyError if isinstance(error, sqlite3.OperationalError) else StoreError
+            for job in jobs:
+                job.done.set_exception(kind(f"not stored: {error}"))
             return
         for job, count in zip(jobs, left_out):
             job.done.set_result(count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -286,6 +287,18 @@ def test_bad_requests_say_what_is_wrong(
     assert message in answer.body
     if headers["content-type"] == PROTOBUF:
         assert answer.body[:3] == b"\x08\x03\x12"
+
+
+def test_sender_that_leaves_early_harms_nobody(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """Half a body is no error of the dashboard's."""
+    host, port = served.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = (
+            f"POST /v1/traces HTTP/1.1\r\nHost: {host}\r\nContent-Type: {JSON}\r\nContent-Length: 100\r\n\r\n"
+        )
+        connection.sendall(head.encode() + b"{")
+    assert served.ask("/v1/traces", b"{}", {"content-type": JSON}).status == 200
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_other_methods_are_refused(served: Served) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.server import TOKEN_VARIABLE, main
+from dashboard.server import HOSTS_VARIABLE, TOKEN_VARIABLE, main
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 20.0
@@ -81,6 +81,20 @@ def test_other_address_without_a_token_is_told(
     error = capsys.readouterr().err
     assert "needs a token" in error
     assert TOKEN_VARIABLE in error
+
+
+def test_more_names_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a proxy or in a container the dashboard has other names."""
+    monkeypatch.setenv(HOSTS_VARIABLE, "dash.example, other.example")
+    with program("--port", "0") as process:
+        host, port = address_of(process)
+        for name, status in (("dash.example", 200), ("other.example:80", 200), ("evil.example", 421)):
+            connection = http.client.HTTPConnection(host, port, timeout=LIMIT_S)
+            connection.request("GET", "/healthz", headers={"host": name})
+            assert connection.getresponse().status == status
+            connection.close()
+        process.send_signal(signal.SIGINT)
+        process.wait(LIMIT_S)
 
 
 def test_database_of_another_program_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

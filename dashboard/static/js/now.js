@@ -44,6 +44,8 @@ const waitKey = (wait) => wait.trace_id + wait.span_id || [wait.service, wait.in
 export function showNow(now) {
   setServerTime(now.at);
   const verdict = byId("verdict");
+  // Ages in the sentence change every second; read aloud is only a change for better or worse.
+  if (verdict.dataset.level !== now.verdict.level) setText(byId("announcement"), now.verdict.sentence);
   verdict.dataset.level = now.verdict.level;
   setText(verdict.querySelector(".sentence"), now.verdict.sentence);
   const details = verdict.querySelector(".more");

@@ -6,12 +6,12 @@ import { clock, duration } from "./format.js";
 const dialog = byId("trace");
 byId("trace-close").addEventListener("click", () => dialog.close());
 
-/** A button with the start of a trace id that opens the trace. */
+/** A button that names a trace by the start of its id, and opens it. */
 export function traceButton(traceId) {
   return h(
     "button",
     { type: "button", class: "link", title: `Open trace ${traceId}`, onclick: () => openTrace(traceId) },
-    traceId.slice(0, 8),
+    `trace ${traceId.slice(0, 8)}`,
   );
 }
 

@@ -211,6 +211,32 @@ def test_one_bad_batch_does_not_spoil_its_neighbours(store: SQLiteStore, tmp_pat
     assert waits(store) == [(3, 3.0)]
 
 
+def test_batch_that_nobody_waits_for_any_more_does_not_stop_the_writer(
+    store: SQLiteStore, tmp_path: Path
+) -> None:
+    """A server that shuts down cancels its requests; the writer goes on with the others."""
+    with held_up(tmp_path / "d.db"):
+        futures = [store.submit(batch(lock_wait()), T0) for _ in range(3)]
+        assert futures[-1].cancel()
+    assert [future.result(10) for future in futures[:-1]] == [0, 0]
+    put(store, batch(lock_wait()))
+    assert waits(store) == [(3, 3.0)]
+
+
+def test_database_that_stays_locked_is_a_passing_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender is told to try again, and the writer goes on when it can."""
+    monkeypatch.setattr("dashboard.store.connections._BUSY_TIMEOUT_S", 0.05)
+    store = SQLiteStore(tmp_path / "d.db", clock=lambda: T0)
+    put(store, batch(lock_wait()))
+    with held_up(tmp_path / "d.db"):
+        assert isinstance(store.submit(batch(lock_wait()), T0).exception(10), StoreBusyError)
+    put(store, batch(lock_wait()))
+    assert waits(store) == [(2, 2.0)]
+    store.close()
+
+
 def test_full_queue_refuses_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than the writer can take is refused, not piled up."""
     monkeypatch.setattr(sqlite, "MAX_QUEUED_BATCHES", 1)
