@@ -46,7 +46,7 @@ export function updateStall(element, stall) {
     setText(part("age"), duration(stall.duration_s));
   }
   setText(part("what"), `Loop ${stall.loop} ${stall.ongoing ? "is stalled" : "stalled"}`);
-  const delayed = stall.delayed ? `${count(stall.delayed)} waits delayed` : "";
+  const delayed = stall.delayed ? `${count(stall.delayed)} ${stall.delayed === 1 ? "wait" : "waits"} delayed` : "";
   const when = stall.ongoing ? "" : `at ${clock(stall.started_at, true)}`;
   setText(part("who"), [when, stall.task ? `task ${stall.task}` : "", stall.service, delayed].filter(Boolean).join(" · "));
   const cause = part("cause");

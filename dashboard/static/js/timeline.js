@@ -14,8 +14,13 @@ let canvas = null;
 let tip = null;
 let boxes = [];
 
+const SHORTEST_S = 60;
+
 export function showTimeline(answer) {
-  timeline = answer;
+  // A young program's few bars get the whole width rather than a corner of it.
+  const first = Math.min(...answer.lanes.flatMap((lane) => lane.bars.map((bar) => bar.started_at)));
+  const since = Math.max(answer.since, Math.min(first - 1, answer.until - SHORTEST_S));
+  timeline = { ...answer, since };
   const lanes = byId("timeline-lanes");
   if (!answer.lanes.length) {
     lanes.replaceChildren();

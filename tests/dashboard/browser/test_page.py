@@ -89,7 +89,8 @@ def test_page_shows_the_scene(
     spans = scene.play(program)
     visit = Visit(browser, served.address, **options)
     page = visit.open()
-    page.get_by_role("heading", name="search", exact=True).wait_for()
+    page.get_by_label("Range").select_option("15 minutes")
+    page.locator("#transports-list article", has_text="6 failed").wait_for()
 
     assert "Loop main of agent-1 has been stalled" in page.locator("#verdict .sentence").inner_text()
     assert page.locator("#verdict").get_attribute("data-level") == "bad"
