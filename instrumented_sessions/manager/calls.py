@@ -49,8 +49,9 @@ async def perform(
         with shell.call_scope(call):
             value = await _send(shell, call, session, body, progress)
     except asyncio.CancelledError as error:
-        # By the caller's leaving or the session's end, in which case it is finished already.
-        shell.finish_call(call, Outcome.CANCELLED, error=error)
+        # By the caller's leaving or the session's end, in which case it is finished already; else the
+        # portal ends, and a caller who was not cancelled must not hear that it was.
+        shell.finish_call(call, Outcome.ERROR, error=_broken(call, error, may_have_run=True))
     except BaseException as error:
         shell.finish_call(call, _outcome(error), error=error)
     else:

@@ -22,7 +22,7 @@ from .calls import perform
 from .chains import chain_of
 from .connection import Connection
 from .effects import Abort, Answer, Connect, Disconnect, Effect, Fail, Grant, Say
-from .errors import opening_timeout_error, timeout_error
+from .errors import drain_error, opening_timeout_error, timeout_error
 from .pool import Pool
 from .portal_stall import PortalStall
 from .records import CallTicket, CloseTicket, Gate, Opening, Record, RequestTicket, Ticket
@@ -415,6 +415,9 @@ class Shell:
         for connection in list(self._connections):
             connection.abort()
         for call in list(self.pool.calls):
+            # Answered before its task is cancelled: its caller was not.
+            error = drain_error(call.session._record, call, self.clock.monotonic())
+            self.finish_call(call, Outcome.ERROR, error=error)
             self._cancel_call(call)
         asyncio.get_running_loop().call_later(_FORCE_AFTER_S, self._check_closed, True)
 
