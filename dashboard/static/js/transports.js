@@ -2,7 +2,9 @@
 
 import { areaChart, niceTop } from "./chart.js";
 import { KeyedList, byId, h } from "./dom.js";
-import { age, count, duration, percent, words } from "./format.js";
+import { age, count, duration, percent } from "./format.js";
+
+const FAILED = { timeout: "timed out", deadlock: "deadlocked", error: "failed", refused: "refused" };
 
 const list = new KeyedList(
   byId("transports-list"),
@@ -77,12 +79,12 @@ function problems(transport) {
     const oldest = transport.oldest_waiter_age_s ? `, the oldest for ${age(transport.oldest_waiter_age_s)}` : "";
     chips.push(h("span", { class: "chip bad" }, `${count(transport.waiters)} wait now${oldest}`));
   }
-  for (const outcome of ["timeout", "deadlock", "error", "refused"]) {
+  for (const [outcome, word] of Object.entries(FAILED)) {
     const number = transport.by_outcome[outcome];
-    if (number) chips.push(h("span", { class: "chip warn" }, `${count(number)} ${words(outcome)}`));
+    if (number) chips.push(h("span", { class: "chip warn" }, `${count(number)} ${word}`));
   }
   if (transport.deadlocks && !transport.by_outcome.deadlock) {
-    chips.push(h("span", { class: "chip bad" }, `${count(transport.deadlocks)} deadlock`));
+    chips.push(h("span", { class: "chip bad" }, `${count(transport.deadlocks)} ${FAILED.deadlock}`));
   }
   return chips.length ? [h("p", { class: "counts" }, chips)] : [];
 }
