@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from . import answers, sdk
 from .http_failures import content_type, describe_transport_error
+
+_SESSION_LOST = re.compile(
+    r"(no valid|invalid|unknown|expired) session|server not initialized"
+    r"|session( id)?( is| has)?( been)? (not found|invalid|unknown|expired|terminated)",
+    re.IGNORECASE,
+)
+"""How servers of several SDKs say that they do not know the session (any more)."""
 
 
 def response(request: Any, status: int, text: str = "", kind: str = "application/json") -> Any:
@@ -34,7 +42,7 @@ def stand_in(request: Any, real: Any, is_open: bool) -> Any:
 
     Args:
         request: What was posted.
-        real: The response; its body has been read if it is JSON.
+        real: The response; its body has been read if it is JSON, or its status is 400.
         is_open: Whether the handshake is done; before, an exception of the SDK does no harm.
     """
     status = real.status_code
@@ -42,6 +50,9 @@ def stand_in(request: Any, real: Any, is_open: bool) -> Any:
         # The credential has expired: the server has not run it, and a new opening brings new headers.
         text = "the server wants a new credential (HTTP 401)"
         return error(request, answers.CONNECTION_LOST, text, answers.NOT_RUN)
+    if status == 400 and "mcp-session-id" in request.headers and _SESSION_LOST.search(real.text):
+        # By the specification this is 404, which the SDK knows; many servers say 400 after a restart.
+        return error(request, answers.INVALID_REQUEST, "Session not found", answers.NOT_RUN)
     if sdk.SDK_GENERATION == 2:
         return None
     return _stand_in_1(request, real, is_open)

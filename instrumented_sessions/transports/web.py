@@ -65,7 +65,7 @@ class WatchedClient(sdk.httpx.AsyncClient):  # type: ignore[misc]  # Its type de
         try:
             real = await self._send_within_origin(request, options)
             if request.method == "POST" and self._answers_on_post:
-                if content_type(real) == "application/json":
+                if content_type(real) == "application/json" or real.status_code == 400:
                     await real.aread()  # Here, where a broken body can still be given an answer.
                 elif sdk.SDK_GENERATION == 1 and content_type(real) == "text/event-stream":
                     real.stream = AnsweringStream(real, self._resumable)

@@ -40,8 +40,8 @@ def session_name(context: Any) -> str:
     return header or query or f"process-{os.getpid()}"
 
 
-def quietly(function: Callable[..., Awaitable[Any]], **arguments: Any) -> Awaitable[Any]:
-    """Call something that 2.x still does, with a warning."""
+def quietly(function: Callable[..., Any], **arguments: Any) -> Any:
+    """Call something of the SDK that works, with a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return function(**arguments)
@@ -54,7 +54,7 @@ def build(handshakes: Callable[[], int] = lambda: 0, name: str = "test-server") 
         handshakes: How many handshakes the program has seen.
         name: The server's name.
     """
-    server = Server(name, log_level="ERROR")
+    server = quietly(Server, name=name, log_level="ERROR")
     counts: Counter[str] = Counter()
 
     def tool(function: Callable[..., Awaitable[Any]]) -> None:

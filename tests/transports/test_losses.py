@@ -286,19 +286,43 @@ async def test_post_that_never_completes_shows_as_blocked_write() -> None:
                 server.resume()
 
 
+def initialize_with_session(request: raw.Request) -> None:
+    """Shake hands and name a session of the protocol."""
+    info = {"name": "raw", "version": "0"}
+    version = request.message["params"]["protocolVersion"]
+    result = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
+    body = json.dumps({"jsonrpc": "2.0", "id": request.message["id"], "result": result})
+    request.answer(200, body, content_type="application/json", mcp_session_id="abc")
+
+
+@pytest.mark.scenario("S26")
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        raw.status(404, "gone"),
+        raw.status(400, "Bad Request: No valid session ID provided"),
+        lambda request: request.error(-32000, "Bad Request: No valid session ID provided", 400),
+        lambda request: request.error(-32000, "Bad Request: Server not initialized", 400),
+        lambda request: request.error(-32600, "Session not found", 404),
+        lambda request: request.error(-32600, "Not Found: Session has been terminated", 404),
+        lambda request: request.error(-32001, "Session not found", 404),
+    ],
+    ids=["404", "1.24", "typescript", "typescript, new", "2.x", "deleted", "typescript, 404"],
+)
+async def test_forgotten_session_is_known_by_what_servers_say(behaviour: raw.Behaviour) -> None:
+    """However a restarted server puts it, the call did not run and the session is gone."""
+    with raw.Raw(raw.mcp(initialize=initialize_with_session, tools_call=behaviour)) as server:
+        async with StreamableHTTPTransport("web", server.url(), mode="legacy").connect() as client:
+            error = await failure_of(client)
+    assert classify_call(error) is CallFailure.NOT_RUN
+    assert session_is_gone(error)
+
+
 @pytest.mark.scenario("S23")
 async def test_hung_server_does_not_hold_up_closing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The request that ends the server's session has a short limit of its own."""
     monkeypatch.setattr("instrumented_sessions.transports.web.CLOSING_LIMIT_S", 0.1)
-
-    def initialize(request: raw.Request) -> None:
-        info = {"name": "raw", "version": "0"}
-        version = request.message["params"]["protocolVersion"]
-        result = {"protocolVersion": version, "capabilities": {}, "serverInfo": info}
-        body = json.dumps({"jsonrpc": "2.0", "id": request.message["id"], "result": result})
-        request.answer(200, body, content_type="application/json", mcp_session_id="abc")
-
-    with raw.Raw(raw.mcp(initialize=initialize, DELETE=raw.silent)) as server:
+    with raw.Raw(raw.mcp(initialize=initialize_with_session, DELETE=raw.silent)) as server:
         with anyio.fail_after(GUARD_S):
             async with StreamableHTTPTransport("web", server.url(), mode="legacy").connect():
                 pass
