@@ -68,6 +68,16 @@ def test_late_reporter_reports_once(backend: Backend) -> None:
     assert reports(backend, "tools/call forecast") == [130.0, 180.0]
 
 
+def test_work_said_to_be_ancient_is_reported_once(backend: Backend) -> None:
+    """A wrong wall clock costs one odd report, not one step for each minute since 1970."""
+    backend.tell(story.called(at=-story.T0))
+    backend.pass_time(0.0)
+    backend.pass_time(19.0)
+    assert reports(backend, "tools/call forecast") == [0.0]
+    backend.pass_time(40.0)  # T0 is 20 s after a whole minute.
+    assert reports(backend, "tools/call forecast") == [0.0, 40.0]
+
+
 def test_lock_wait_in_progress_names_and_links_the_holder(backend: Backend) -> None:
     """Holder, since when and where are on the report, and the holder's trace is one click away."""
     backend.tell(story.opening(10, key=story.OTHER_KEY, request_id=None), story.opening(11, request_id=None))
@@ -78,7 +88,7 @@ def test_lock_wait_in_progress_names_and_links_the_holder(backend: Backend) -> N
     holder = backend.span("session.create")
     assert [link.context.span_id for link in child.links] == [holder.context.span_id]
     facts = dict(child.attributes or {})
-    assert facts["instrumented_sessions.holder"] == "opening weather/c-8 #1 at start (/app/boot.py:7)"
+    assert facts["instrumented_sessions.holder"] == "opening weather/c-8 #1 at start (app/boot.py:7)"
     assert facts["instrumented_sessions.holder.held_s"] == 4.0
     assert facts["instrumented_sessions.phase"] == "lock"
     assert facts["instrumented_sessions.lock"] == "opening"
@@ -133,9 +143,9 @@ def test_report_is_a_log_event_in_the_open_span(backend: Backend) -> None:
     assert record.attributes["instrumented_sessions.in_progress"] is True
     assert record.body == (
         "session.lock.wait of session weather/c-7 still in progress after 1.0 s, phase lock,"
-        " asked by task 'task-a' in thread 'worker-1' at handler (/app/agent.py:42);"
+        " asked by task 'task-a' in thread 'worker-1' at handler (app/agent.py:42);"
         " waits for opening lock of transport weather,"
-        " held for 4.0 s by opening weather/c-8 #1 at start (/app/boot.py:7)"
+        " held for 4.0 s by opening weather/c-8 #1 at start (app/boot.py:7)"
     )
 
 

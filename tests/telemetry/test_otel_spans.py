@@ -207,7 +207,7 @@ def test_lock_wait_links_to_the_holder_and_repeats_its_facts(backend: Backend) -
         "instrumented_sessions.lock": "opening",
         "instrumented_sessions.lock.name": "opening lock of transport weather",
         "instrumented_sessions.lock.granularity": "transport",
-        "instrumented_sessions.holder": "opening weather/c-8 #1 at start (/app/boot.py:7)",
+        "instrumented_sessions.holder": "opening weather/c-8 #1 at start (app/boot.py:7)",
         "instrumented_sessions.holder.count": 1,
         "instrumented_sessions.holder.held_s": 3.0,
         "instrumented_sessions.holder.transport.id": "weather",
