@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from instrumented_sessions.telemetry import catalog_docs
+from instrumented_sessions.telemetry.catalog import docs
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,7 +20,7 @@ def test_metric_table_is_the_catalogs() -> None:
     """`python -m instrumented_sessions.telemetry.catalog --readme` prints what stands there."""
     table = re.search(r"<!-- metrics: .*? -->\n(.*?)<!-- /metrics -->", README, re.DOTALL)
     assert table is not None
-    assert table.group(1) == catalog_docs.render_summary()
+    assert table.group(1) == docs.render_summary()
 
 
 def test_links_lead_somewhere() -> None:

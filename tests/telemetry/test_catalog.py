@@ -9,7 +9,7 @@ import pytest
 
 from instrumented_sessions.telemetry import catalog
 from instrumented_sessions.telemetry.catalog import METRICS, Metric
-from instrumented_sessions.telemetry.catalog_docs import render
+from instrumented_sessions.telemetry.catalog.docs import render
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,16 +65,17 @@ def test_mcp_metrics_follow_the_convention() -> None:
 
 def test_docs_are_what_the_catalog_says() -> None:
     """docs/metrics.md is printed by `python -m instrumented_sessions.telemetry.catalog`."""
-    printed = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "instrumented_sessions.telemetry.catalog"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
         timeout=20,
-    ).stdout
-    assert printed == render()
-    assert (ROOT / "docs" / "metrics.md").read_text() == printed
+    )
+    assert done.stdout == render()
+    assert done.stderr == ""
+    assert (ROOT / "docs" / "metrics.md").read_text() == done.stdout
 
 
 def test_every_attribute_and_span_is_documented() -> None:

@@ -6,11 +6,10 @@ Names, labels, units and buckets are public: renaming one is a breaking change.
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import dataclass
 from typing import Literal
 
-from ..vocabulary import LockGranularity, LockKind, Outcome, SessionState, StallCause
+from ...vocabulary import LockGranularity, LockKind, Outcome, SessionState, StallCause
 
 SCOPE = "instrumented_sessions"
 """Name of the tracer, the meter and both loggers."""
@@ -257,7 +256,3 @@ _NETWORK = {"stdio": "pipe", "sse": "tcp", "http": "tcp"}
 def network_transport(transport_kind: str | None) -> str | None:
     """Return `pipe` or `tcp` for a transport's kind, None where neither is true."""
     return _NETWORK.get(transport_kind or "")
-
-
-if __name__ == "__main__":
-    runpy.run_module("instrumented_sessions.telemetry.catalog_docs", run_name="__main__")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from . import catalog
+from .. import catalog
 
 _SPANS = (
     (
@@ -185,7 +184,3 @@ def render_summary() -> str:
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [head, ("---",) * len(head), *rows]]
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render_summary() if sys.argv[1:] == ["--readme"] else render())
