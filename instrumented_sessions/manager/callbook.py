@@ -80,9 +80,8 @@ class CallBook:
     def fail_all(
         self, record: Record, make_error: Callable[[CallTicket], BaseException], cause: BaseException | None
     ) -> None:
-        """End the calls that were sent; those that wait for a permit go on with the next generation."""
-        # Chosen before any permit is given back: it would make a waiting call look like a sent one.
-        sent = [call for call in record.calls if call.acquisition is None or call.acquisition.granted_at]
+        """End the calls that were sent; the others go on with the next generation."""
+        sent = [call for call in record.calls if call.sent]
         record.calls.clear()
         for call in sent:
             error = make_error(call)

@@ -76,19 +76,20 @@ async def _send(shell: CallShell, call: CallTicket, session: Session, body: Call
         idle_s = pool.clock.monotonic() - record.last_used_at
         if not shell.decide(pool.callbook.begin, call, record):
             continue
-        outcome = Outcome.CANCELLED
+        outcome, call.sent = Outcome.CANCELLED, False
         try:
             await _permit(shell, call)
             connection = record.connection
             if call.generation != record.generation or connection is None:
                 continue  # Replaced while it waited: it was not sent.
             call.write_blocked = connection.probe.is_write_blocked
-            if idle_s > HEALTH_CHECK_AFTER_IDLE_S and not await _healthy(shell, record, connection):
+            if idle_s > HEALTH_CHECK_AFTER_IDLE_S and not await _healthy(shell, call, record):
                 continue
             value = await body(connection.adapter, progress)
             outcome = Outcome.OK
             return value
         except asyncio.CancelledError as error:
+            call.sent = True
             if call.task_cancelled:
                 raise
             # A cancel scope of the SDK, whose connection has failed.
@@ -113,14 +114,16 @@ async def _permit(shell: CallShell, call: CallTicket) -> None:
     await call.granted
 
 
-async def _healthy(shell: CallShell, record: Record, connection: Any) -> bool:
-    """Check a session that was idle for long; a dead one is replaced."""
+async def _healthy(shell: CallShell, call: CallTicket, record: Record) -> bool:
+    """Check a session that was idle for long; a dead one is replaced, and the call that asks goes on."""
+    connection = record.connection
     try:
         await connection.adapter.check(HEALTH_CHECK_LIMIT_S)
     except Exception as error:
-        shell.decide(shell.pool.lost, record, connection.generation, unwrap(error))
-        return False
-    return True
+        failure = classify_call(error)
+        if failure is not CallFailure.SERVER:  # Who refuses the check is alive.
+            _lose(shell, call, record, error, others_go_on=failure is CallFailure.NOT_RUN)
+    return record.connection is connection  # It may have been lost meanwhile.
 
 
 def _raise_unless_not_run(shell: CallShell, call: CallTicket, record: Record, error: Exception) -> None:

@@ -208,6 +208,8 @@ class CallTicket(Ticket):
     """Whether we cancelled that task."""
     sent_again = False
     """Whether it was refused once with proof that it was not run."""
+    sent = False
+    """Whether it is under way to the server; not while it waits for a permit or a health check."""
     finished = False
     """Whether its end was announced."""
     slow = False

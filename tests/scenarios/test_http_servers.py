@@ -62,7 +62,7 @@ async def test_restarted_legacy_server_is_used_on_the_next_generation(
 async def test_session_that_the_new_server_does_not_know_is_replaced(
     manager: SessionManager, door: Door, tmp_path: Path
 ) -> None:
-    """Killed and started while nobody calls: the refusal proves that the call was not run, so it goes again."""
+    """Restarted while nobody calls: its refusal proves that the call was not run, so it is sent again."""
     journal = servers.Journal(tmp_path / "journal")
     options = servers.options(journal=journal.path, era="legacy")
     with servers.running("http", *options) as server:
@@ -163,7 +163,7 @@ async def test_silent_opening_fails_at_its_limit(door: Door, silent: Silent) -> 
     limit_s = 0.3
     async with SessionManager(Settings(open_timeout_s=limit_s)) as manager:
         began = time.monotonic()
-        with pytest.raises(SessionTimeoutError, match="passed its limit of 0.3 s") as caught:
+        with pytest.raises(SessionTimeoutError, match=r"passed its limit of 0\.3 s") as caught:
             await door.session(manager, silent.transport, timeout_s=LIMIT_S)
         assert time.monotonic() - began < GUARD * limit_s
         assert caught.value.phase == silent.phase
