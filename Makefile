@@ -2,7 +2,7 @@
 # uses into a virtual environment of its own here. PYTHON=/path/to/python3.12 chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers test-fast test-browser test-mcp1 test-otel-oldest \
+.PHONY: help demo test check format lint types layers test-fast test-browser picture test-mcp1 test-otel-oldest \
 	test-pythons bench wheel requirements clean
 
 INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
@@ -41,6 +41,9 @@ test-fast: .venv/.ready .venv-core/.ready ## Run the tests that take no more tha
 
 test-browser: .venv/.ready chromium ## Run the tests that drive a browser
 	$(call suite,.venv,-m browser)
+
+picture: .venv/.ready chromium ## Make the README's picture of the dashboard anew
+	@DASHBOARD_PICTURE=docs/images/dashboard.png .venv/bin/python -m pytest -q -k appear_live tests/e2e
 
 test-mcp1: .venv-mcp1/.ready .venv-mcp1-oldest/.ready ## Run the tests on the newest and the oldest mcp 1.x
 	$(call suite,.venv-mcp1,$(MCP_SUITE))
