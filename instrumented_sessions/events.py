@@ -219,6 +219,8 @@ class CallEnded(_SessionEvent):
     error: BaseException | None = None
     slow: bool = False
     """Whether it took longer than `slow_call_threshold_s`."""
+    tool_error: bool = False
+    """Whether it was answered with an `isError` result; its outcome is `ok` all the same."""
 
 
 @dataclass(frozen=True)

@@ -358,6 +358,7 @@ class Shell:
                 phase=phase,
                 error=error,
                 slow=call.slow,
+                tool_error=outcome is Outcome.OK and _is_tool_error(call, value),
             )
         )
         if claimed:
@@ -482,3 +483,10 @@ class Shell:
         shortest = min(self.settings.idle_timeout_s, self.settings.max_lifetime_s or float("inf"))
         pause_s = min(_SWEEP_MAX_S, max(_SWEEP_MIN_S, shortest / 10))
         asyncio.get_running_loop().call_later(pause_s, self._sweep)
+
+
+def _is_tool_error(call: CallTicket, value: Any) -> bool:
+    """Return whether a tool's result says that the tool failed; mcp 1.x and 2.x spell it differently."""
+    if call.method != "tools/call":
+        return False
+    return any(getattr(value, name, None) is True for name in ("is_error", "isError"))

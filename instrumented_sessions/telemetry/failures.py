@@ -5,6 +5,9 @@ from __future__ import annotations
 from ..errors import SessionError, SessionOpenError, SessionTimeoutError
 from ..vocabulary import Outcome
 
+TOOL_ERROR = "tool_error"
+"""What the MCP convention calls a result with `isError`: the call worked, the tool did not."""
+
 _MAX_TEXT = 1_000
 
 

@@ -15,7 +15,7 @@ from .. import events, live
 from ..vocabulary import LockKind, Outcome, Phase, SessionState
 from . import catalog
 from .catalog import Metric
-from .failures import error_type, rpc_status_code
+from .failures import TOOL_ERROR, error_type, rpc_status_code
 
 Labels = tuple[str, ...]
 """Label values in the order of `Metric.labels`; empty where the label does not apply."""
@@ -117,7 +117,8 @@ class Measure:
         return (Sample(catalog.MCP_SESSION_DURATION, event.age_s, labels),)
 
     def _returned(self, event: events.CallEnded) -> Iterable[Sample]:
-        failure = code = None
+        failure = TOOL_ERROR if event.tool_error else None
+        code = None
         if event.outcome is not Outcome.OK:
             failure, code = error_type(event.error, event.outcome), rpc_status_code(event.error)
         labels = (

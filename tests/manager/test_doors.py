@@ -219,11 +219,16 @@ async def test_call_times_out_at_its_own_limit(
     assert [event.target for event in recorder.of(CallStarted)] == ["echo", "echo"]
 
 
-async def test_tool_error_is_a_result(manager: SessionManager, door: Door, any_wire: Wire) -> None:
-    """An `isError` result is returned, not raised."""
+async def test_tool_error_is_a_result(
+    manager: SessionManager, door: Door, any_wire: Wire, recorder: Recorder
+) -> None:
+    """An `isError` result is returned, not raised; the event of the call tells it from an answer."""
     session = await door.session(manager, any_wire.transport)
     result = await door.call_tool(session, "no-such-tool")
     assert getattr(result, "is_error", None) or getattr(result, "isError", None)
+    await door.call_tool(session, "echo", {"text": "a"})
+    ended = recorder.of(CallEnded)
+    assert [(event.outcome, event.tool_error) for event in ended] == [(Outcome.OK, True), (Outcome.OK, False)]
 
 
 @pytest.mark.scenario("S12")

@@ -131,6 +131,7 @@ def test_deadlock_is_counted_under_its_lock(lock: LockKind | None, label: str) -
             "",
         ),
         ({"outcome": Outcome.ERROR, "error": KeyError("secret")}, "KeyError", ""),
+        ({"tool_error": True}, "tool_error", ""),
     ],
 )
 def test_call_is_measured_by_convention(facts: dict[str, Any], failure: str, code: str) -> None:

@@ -169,6 +169,15 @@ def test_failed_work_ends_its_span_with_an_error(backend: Backend, outcome: Outc
         assert span.status.status_code is StatusCode.ERROR
 
 
+def test_tool_error_is_marked_by_the_convention(backend: Backend) -> None:
+    """The call worked, so its outcome is `ok`; the tool did not, so the span is one of errors."""
+    backend.tell(story.called(), story.returned(tool_error=True))
+    span = backend.span("tools/call forecast")
+    assert attributes(span)["error.type"] == "tool_error"
+    assert attributes(span)["instrumented_sessions.outcome"] == "ok"
+    assert span.status.status_code is StatusCode.ERROR
+
+
 def test_messages_of_foreign_errors_are_not_recorded(backend: Backend) -> None:
     """A server's message may quote arguments; ours say what, which and how long."""
     backend.tell(

@@ -13,7 +13,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from ... import events
 from ...vocabulary import LockKind, Outcome, Phase
 from .. import catalog
-from ..failures import description, error_type, rpc_status_code
+from ..failures import TOOL_ERROR, description, error_type, rpc_status_code
 from . import attributes
 from .work import MAX_LINKS, Attributes, Work, WorkKind, WorkTable
 
@@ -221,6 +221,9 @@ class Spans:
                 work.span.set_attribute(catalog.SLOW, True)
             if (code := rpc_status_code(event.error)) is not None:
                 work.span.set_attribute(catalog.RPC_STATUS_CODE, code)
+            if event.tool_error:  # The outcome stays `ok`; the convention wants the span marked.
+                work.span.set_attribute(catalog.ERROR_TYPE, TOOL_ERROR)
+                work.span.set_status(StatusCode.ERROR)
         _end(work, event.at, event.outcome, event.phase, event.error)
 
     def _granted(self, event: events.LockAcquired) -> None:
