@@ -85,11 +85,11 @@ async def _send(shell: CallShell, call: CallTicket, session: Session, body: Call
             call.write_blocked = connection.probe.is_write_blocked
             if idle_s > HEALTH_CHECK_AFTER_IDLE_S and not await _healthy(shell, call, record):
                 continue
+            call.sent = True
             value = await body(connection.adapter, progress)
             outcome = Outcome.OK
             return value
         except asyncio.CancelledError as error:
-            call.sent = True
             if call.task_cancelled:
                 raise
             # A cancel scope of the SDK, whose connection has failed.
