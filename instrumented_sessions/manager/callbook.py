@@ -27,6 +27,7 @@ class CallBook:
 
         The call may be sent when its `acquisition` is None or granted; else a `Grant` follows.
         """
+        record.promised.pop(call, None)
         if record.state is not SessionState.READY:
             return False
         call.generation = record.generation
@@ -35,6 +36,12 @@ class CallBook:
         if call.acquisition is None:
             call.acquisition = self._pool.permits.acquire_call(call)
         return True
+
+    def forgo(self, call: CallTicket, record: Record) -> None:
+        """A call that waited for the session will not begin."""
+        record.promised.pop(call, None)
+        if self._pool.gates.room_wanted:
+            self._pool.gates.make_room()
 
     def deadlock(self, call: CallTicket) -> BaseException | None:
         """Return the error of a call whose wait for its lock closes a circle of waits."""

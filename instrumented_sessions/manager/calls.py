@@ -72,7 +72,11 @@ async def _send(shell: CallShell, call: CallTicket, session: Session, body: Call
                 f"session {call.key} was closed; ask the manager for a new one", key=call.key
             )
         if record.state is not SessionState.READY:
-            record = await shell.ready(call)
+            try:
+                record = await shell.ready(call)
+            except BaseException:
+                shell.decide(pool.callbook.forgo, call, record)
+                raise
         idle_s = pool.clock.monotonic() - record.last_used_at
         if not shell.decide(pool.callbook.begin, call, record):
             continue

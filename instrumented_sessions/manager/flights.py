@@ -122,6 +122,9 @@ class Flights:
         if not self._pool.closed:
             self._pool.warm[record.key] = record.handle
         self._end_opening(opening, Outcome.OK, now)
+        record.promised = {
+            t.call: None for t in opening.requests if t.call is not None and t.open and t.call.open
+        }
         for ticket in list(opening.requests):
             self.forget_request(ticket)
             created = ticket.id == opening.first_request_id

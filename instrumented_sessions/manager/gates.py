@@ -107,9 +107,13 @@ class Gates:
 
     def _idle_first(self) -> list[Record]:
         """READY sessions without calls, the least recently used first."""
-        idle = [r for r in self._pool.active.values() if r.state is SessionState.READY and not r.calls]
         if not self._room_queue:
             return []
+        idle = [
+            record
+            for record in self._pool.active.values()
+            if record.state is SessionState.READY and not record.calls and not record.promised
+        ]
         for record in idle:
             self._pool.absorb_hits(record)
         return sorted(idle, key=lambda record: record.last_used_at)

@@ -91,6 +91,8 @@ class Record:
         """The shell's owner of the current generation."""
         self.calls: dict[CallTicket, None] = {}
         """Calls in flight on the current generation."""
+        self.promised: dict[CallTicket, None] = {}
+        """Calls that waited for the current generation and are about to begin; it is not idle for them."""
         self.closing = False
         """Whether its drain ends in CLOSED."""
         self.drain_deadline = 0.0
