@@ -56,15 +56,15 @@ class Backoff:
         self.retry_at = None
         return self._next()
 
-    def failed(self, now: float, began_at: float) -> Opening | None:
-        """Note a failure of an attempt or session that began at `began_at`.
+    def failed(self, now: float, attempt: Opening | None = None) -> Opening | None:
+        """Note a failure of `attempt`, or of a session that lived too short.
 
         Returns:
             The opening that may go on at once, when no pause is set.
         """
+        if self.retry_at is not None or self.probe not in (None, attempt):
+            return None  # It ran beside the one that began this pause, or the probe tells more.
         self.probe = None
-        if began_at < self._failed_at and self.retry_at is not None:
-            return None  # It ran beside the one that began this pause.
         if now - self._failed_at > max(STABLE_AFTER_S, 2 * self._settings.backoff_max_s):
             self.failures = 0
         self.failures += 1

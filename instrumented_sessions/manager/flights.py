@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PortalClosedError, SessionError, TransportConflictError
 from ..events import OpeningEnded
-from ..vocabulary import OpenFailure, Outcome, SessionState
+from ..vocabulary import OpenFailure, Outcome, Phase, SessionState
 from .effects import Abort, Say
 from .errors import deadlock_error
 from .records import Gate, Opening, Record, RequestTicket
@@ -157,9 +157,10 @@ class Flights:
         self._pool.vacate(record)
         self._pool.do(Abort(opening))
         if outcome is not Outcome.CANCELLED:
-            # Before the errors are made: they say when the next attempt is allowed.
+            # Before its permit goes to the next one, who would fail as well, and before the errors are
+            # made: they say when the next attempt is allowed.
             self._pool.tally(record.transport_id).last_failure = cause
-            self._pool.gates.failed(record.transport_id, opening.granted_at or now)
+            self._pool.gates.failed(record.transport_id, opening)
         tickets = list(opening.requests)
         errors = [make_error(ticket) for ticket in tickets]
         self._end_opening(opening, outcome, now, category=category, error=cause)
@@ -183,23 +184,34 @@ class Flights:
 
     def drop(self, opening: Opening, outcome: Outcome) -> None:
         """Forget an opening that nobody waits for and that has not reached its server."""
+        announced = opening.announced
+        self._withdraw(opening, outcome)
+        self._end_opening(opening, outcome, self._pool.clock.monotonic())
+        self._pool.gates.forget(opening)
+        if announced:
+            self._pool.gates.make_room()
+
+    def step_back(self, opening: Opening) -> None:
+        """Let an opening that has not reached its server wait for its transport, which has failed."""
+        self._withdraw(opening, Outcome.REFUSED)
+        opening.gate = Gate.BACKOFF
+        opening.started_at = self._pool.clock.monotonic()
+
+    def _withdraw(self, opening: Opening, outcome: Outcome) -> None:
+        """Undo what an opening did to wait for its lock."""
         record = opening.record
-        gate = opening.gate
-        if gate is Gate.LOCK and opening.acquisition is not None:
+        if not opening.announced:
+            return
+        phase = opening.phase
+        if opening.acquisition is not None:
             self._pool.permits.abandon(opening.acquisition, outcome)
             opening.acquisition = None
-        if opening.announced:
-            self._pool.move(record, "dropped")
-            self._pool.vacate(record)
-            record.generation -= 1
-        self._end_opening(
-            opening,
-            Outcome.CANCELLED if outcome is Outcome.TIMEOUT else outcome,
-            self._pool.clock.monotonic(),
-        )
-        self._pool.gates.forget(opening)
-        if opening.announced:
-            self._pool.gates.make_room()
+        self._pool.move(record, "dropped")
+        self._pool.vacate(record)
+        record.generation -= 1
+        ended = Outcome.CANCELLED if outcome is Outcome.TIMEOUT else outcome
+        self._say_ended(opening, ended, self._pool.clock.monotonic(), phase)
+        opening.announced = False
 
     def _end_opening(
         self,
@@ -217,8 +229,19 @@ class Flights:
         del self._pool.openings[opening]
         with self._pool.graph.lock:
             self._pool.graph.unhold(("opening", opening.id), ("opening", opening.id))
-        if not opening.announced:
-            return
+        if opening.announced:
+            self._say_ended(opening, outcome, now, phase, category=category, error=error)
+
+    def _say_ended(
+        self,
+        opening: Opening,
+        outcome: Outcome,
+        now: float,
+        phase: Phase,
+        *,
+        category: OpenFailure | None = None,
+        error: BaseException | None = None,
+    ) -> None:
         granted_at = opening.granted_at
         self._pool.tally(opening.record.transport_id).counts[f"openings_{outcome}"] += 1
         self._pool.do(

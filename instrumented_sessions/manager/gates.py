@@ -143,11 +143,17 @@ class Gates:
         if not opening.requests:
             self._pool.flights.drop(opening, Outcome.REFUSED)
 
-    def failed(self, transport_id: str, began_at: float) -> None:
-        """Note that an opening failed, or that a session that began at `began_at` lived too short."""
+    def failed(self, transport_id: str, attempt: Opening | None = None) -> None:
+        """Note that `attempt` failed, or that a session lived too short; nobody else tries now."""
         backoff = self.backoff(transport_id)
-        now = self._pool.clock.monotonic()
-        self.go_on(backoff.failed(now, began_at))
+        self.go_on(backoff.failed(self._pool.clock.monotonic(), attempt))
+        if backoff.retry_at is None:
+            return
+        for opening in list(self._pool.openings):
+            if opening.record.transport_id == transport_id and opening.gate in (Gate.ROOM, Gate.LOCK):
+                self._room_queue.pop(opening, None)
+                self._pool.flights.step_back(opening)
+                backoff.queue[opening] = None
         for opening in list(backoff.queue):
             self.refuse_short_limits(opening)
 

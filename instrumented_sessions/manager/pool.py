@@ -69,7 +69,7 @@ class Pool(Book):
             self.tally(record.transport_id).counts["lost"] += 1
             if age_s < STABLE_AFTER_S:
                 self.tally(record.transport_id).last_failure = cause
-                self.gates.failed(record.transport_id, record.opened_at)
+                self.gates.failed(record.transport_id)
             else:
                 self.gates.backoff(record.transport_id).stable()
         if calls_go_on and record.calls and record.connection is not None:

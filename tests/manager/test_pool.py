@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from instrumented_sessions.vocabulary import SessionState
+from instrumented_sessions.events import LockWaitAbandoned, OpeningEnded, OpeningStarted, SessionStateChanged
+from instrumented_sessions.vocabulary import Outcome, SessionState
 from tests.model.scenario import Calls, Scenario, Wants
 from tests.model.world import World
 
@@ -45,3 +46,106 @@ def test_room_is_made_when_the_call_that_a_session_was_opened_for_is_cancelled()
         *("one is cancelled", "portal hears that one has left", "one runs"),
     )
     assert world.handle("w/a").state is SessionState.DRAINING
+
+
+def test_queue_for_the_lock_does_not_run_into_a_server_that_just_failed() -> None:
+    """Openings that wait for a permit when their transport fails wait for the end of its back-off."""
+    world = after(
+        Scenario(
+            "",
+            (Wants("ann", "w/a"), Wants("bob", "w/b"), Wants("cyd", "w/c")),
+            settings={"permits": 1},
+            fails=1,
+        ),
+        *("ann asks", "portal hears ann", "bob asks", "portal hears bob", "cyd asks", "portal hears cyd"),
+        "w/a#1 fails",
+    )
+    assert [owner.name for owner in world.owners] == ["w/a#1"]
+    assert {record.state for record in world.records} == {SessionState.BROKEN, SessionState.COLD}
+    assert not world.pool.permits.locks
+    moves = [f"{event.key.conversation} {event.move}" for event in world.said(SessionStateChanged)]
+    assert moves == ["a open", "b open", "c open", "a open_failed", "b dropped", "c dropped"]
+    assert [event.outcome for event in world.said(LockWaitAbandoned)] == [Outcome.REFUSED] * 2
+    world.take("time goes by")
+    world.take("tick")
+    assert [owner.name for owner in world.owners] == ["w/a#1", "w/b#1"]
+    world.take("w/b#1 connects")
+    assert [owner.name for owner in world.owners] == ["w/a#1", "w/b#1", "w/c#1"]
+    started = [event.opening_id for event in world.said(OpeningStarted)]
+    assert started[1:3] == started[3:], "the same openings, once more"
+
+
+def test_queue_for_room_does_not_run_into_a_server_that_just_failed() -> None:
+    """The same holds for openings that wait for room; others get the room meanwhile."""
+    world = after(
+        Scenario(
+            "",
+            (Wants("ann", "w/a"), Wants("bob", "w/b"), Wants("cyd", "v/a")),
+            settings={"max_sessions": 1},
+            fails=1,
+        ),
+        *("ann asks", "portal hears ann", "bob asks", "portal hears bob", "cyd asks", "portal hears cyd"),
+        "w/a#1 fails",
+    )
+    assert [owner.name for owner in world.owners] == ["w/a#1", "v/a#1"]
+
+
+def test_request_in_the_queue_whose_limit_ends_before_the_back_off_is_refused_at_once() -> None:
+    """It waits for a permit when its transport fails, and its answer says when to try again."""
+    world = after(
+        Scenario(
+            "", (Wants("ann", "w/a"), Wants("bob", "w/b", limit_s=0.1)), settings={"permits": 1}, fails=1
+        ),
+        *("ann asks", "portal hears ann", "bob asks", "portal hears bob", "w/a#1 fails"),
+    )
+    bob = world.actors[1].ticket
+    assert bob.outcome is Outcome.REFUSED
+    assert 2.0 <= bob.error.retry_after_s <= 4.0
+    assert [event.outcome for event in world.said(OpeningEnded)] == [Outcome.REFUSED, Outcome.ERROR]
+    assert not world.pool.openings
+
+
+def test_late_failure_of_another_attempt_does_not_send_a_second_probe() -> None:
+    """While the probe is out, only its own outcome counts."""
+    world = after(
+        Scenario(
+            "",
+            (
+                Wants("ann", "w/a", limit_s=60.0),
+                Wants("bob", "w/b", limit_s=60.0),
+                Wants("cyd", "w/c", limit_s=60.0),
+                Wants("dan", "w/d", limit_s=60.0),
+            ),
+            fails=2,
+        ),
+        *("ann asks", "portal hears ann", "bob asks", "portal hears bob", "w/a#1 fails"),
+        *("cyd asks", "portal hears cyd", "dan asks", "portal hears dan", "time goes by", "tick"),
+        "w/b#1 fails",
+    )
+    backoff = world.pool.gates.backoff("w")
+    assert (backoff.failures, backoff.retry_at) == (1, None)
+    assert [owner.name for owner in world.owners if not owner.ended] == ["w/c#1"]
+
+
+def test_young_session_that_is_lost_beside_a_probe_does_not_send_a_second_one() -> None:
+    """A session of the same transport that breaks early says no more than the probe will."""
+    world = after(
+        Scenario(
+            "",
+            (
+                Wants("ann", "w/b", limit_s=60.0),
+                Wants("bob", "w/c", limit_s=60.0),
+                Wants("cyd", "w/d", limit_s=60.0),
+            ),
+            warm=("w/a",),
+            settings={"backoff_initial_s": 1.0},
+            age_s=0.0,
+            fails=1,
+            losses=1,
+        ),
+        *("ann asks", "portal hears ann", "w/b#1 fails"),
+        *("bob asks", "portal hears bob", "cyd asks", "portal hears cyd", "time goes by", "tick"),
+        "w/a#1 dies",
+    )
+    assert world.pool.gates.backoff("w").retry_at is None
+    assert [owner.name for owner in world.owners if not owner.ended] == ["w/c#1"]
