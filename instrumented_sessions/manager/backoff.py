@@ -37,7 +37,7 @@ class Backoff:
     @property
     def idle(self) -> bool:
         """Whether it can be forgotten."""
-        return not self.failures and not self.queue and self.probe is None
+        return not self.failures and not self.queue and self.probe is None and self.retry_at is None
 
     def passes(self, opening: Opening) -> bool:
         """Let `opening` through, or put it into the queue."""

@@ -149,3 +149,16 @@ def test_young_session_that_is_lost_beside_a_probe_does_not_send_a_second_one() 
     )
     assert world.pool.gates.backoff("w").retry_at is None
     assert [owner.name for owner in world.owners if not owner.ended] == ["w/c#1"]
+
+
+def test_loss_of_an_old_session_does_not_end_a_pause() -> None:
+    """A session that lived long reopens no sooner than its transport's back-off allows."""
+    world = after(
+        Scenario("", (Wants("ann", "w/b"), Wants("bob", "w/a")), warm=("w/a",), fails=1, losses=1),
+        *("ann asks", "portal hears ann", "w/b#1 fails", "w/a#1 dies"),
+    )
+    world.decide(world.pool.tick)
+    world.take("bob asks")
+    world.take("portal hears bob")
+    assert world.pool.gates.retry_at("w") is not None
+    assert [owner.name for owner in world.owners] == ["w/a#1", "w/b#1"]
