@@ -108,6 +108,7 @@ class Pool(Book):
             return
         self.callbook.fail_all(record, partial(drain_error, record, now=self.clock.monotonic()), None)
         if record.closing:
+        record.connection = None  # It may have ended by itself, before its calls had.
             self._finish_closing(record)
         else:
             self.move(record, "drained")

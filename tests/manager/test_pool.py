@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from instrumented_sessions.events import LockWaitAbandoned, OpeningEnded, OpeningStarted, SessionStateChanged
 from instrumented_sessions.vocabulary import Outcome, SessionState
-from tests.model.scenario import Calls, Scenario, Wants
+from tests.model.explorer import replay
+from tests.model.scenario import Calls, Closes, Scenario, Wants
 from tests.model.world import World
 
 
@@ -162,3 +163,20 @@ def test_loss_of_an_old_session_does_not_end_a_pause() -> None:
     world.take("portal hears bob")
     assert world.pool.gates.retry_at("w") is not None
     assert [owner.name for owner in world.owners] == ["w/a#1", "w/b#1"]
+
+
+def test_call_that_waits_for_a_permit_is_not_sent_on_a_drained_connection() -> None:
+    """When a draining session's connection ends by itself, its queue does not go there any more."""
+    replay(
+        Scenario(
+            "",
+            (Calls("one", "w/a"), Calls("two", "w/a"), Closes("close", "w/a")),
+            ("w/a",),
+            call_permits=1,
+            losses=1,
+        ),
+        [
+            *("one asks", "portal hears one", "one runs", "two asks", "portal hears two", "two runs"),
+            *("close asks", "portal hears close", "w/a#1 dies", "two runs"),
+        ],
+    )
