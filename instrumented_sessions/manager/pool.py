@@ -60,7 +60,8 @@ class Pool(Book):
         if record.generation != generation or record.state not in (SessionState.READY, SessionState.DRAINING):
             return
         now = self.clock.monotonic()
-        if record.state is SessionState.READY:
+        was_ready = record.state is SessionState.READY
+        if was_ready:
             self.warm.pop(record.key, None)
             self.absorb_hits(record)
             age_s = now - record.opened_at
@@ -73,8 +74,9 @@ class Pool(Book):
             else:
                 self.gates.backoff(record.transport_id).stable()
         if calls_go_on and record.calls and record.connection is not None:
-            self.callbook.retire(record)
-            self.gates.make_room()
+            if was_ready:  # A drain lets them end by itself, within its limit.
+                self.callbook.retire(record)
+                self.gates.make_room()
             return
         self.disconnect(record)
         self.callbook.fail_all(

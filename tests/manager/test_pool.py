@@ -180,3 +180,19 @@ def test_call_that_waits_for_a_permit_is_not_sent_on_a_drained_connection() -> N
             *("close asks", "portal hears close", "w/a#1 dies", "two runs"),
         ],
     )
+
+
+def test_drain_keeps_its_limit_when_a_call_is_refused() -> None:
+    """The other calls of a draining session have until the drain's limit, not until their own."""
+    world = after(
+        Scenario(
+            "",
+            (Calls("one", "w/a"), Calls("two", "w/a", limit_s=60.0), Closes("close", "w/a", limit_s=5.0)),
+            warm=("w/a",),
+            refusals=1,
+        ),
+        *("one asks", "portal hears one", "one runs", "two asks", "portal hears two", "two runs"),
+        *("close asks", "portal hears close", "one is refused", "time goes by", "tick"),
+    )
+    assert world.actors[1].ticket.outcome is Outcome.ERROR
+    assert world.owners[0].leaving
