@@ -137,7 +137,8 @@ class Pool(Book):
         """The manager closes: no new requests, every session ends."""
         self.closed = True
         self.warm.clear()
-        for opening in list(self.openings):
+        # Those at the server last: each end lets the next one connect.
+        for opening in sorted(self.openings, key=lambda opening: opening.gate.value):
             self.flights.abandon(opening, lambda t: PortalClosedError("the manager was closed", key=t.key))
         for record in [*self.active.values(), *self.known.values()]:
             self._close_record(record, close_timeout_s)

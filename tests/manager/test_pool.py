@@ -196,3 +196,12 @@ def test_drain_keeps_its_limit_when_a_call_is_refused() -> None:
     )
     assert world.actors[1].ticket.outcome is Outcome.ERROR
     assert world.owners[0].leaving
+
+
+def test_closing_manager_connects_nobody() -> None:
+    """The end of one opening does not let the next one reach its server first."""
+    world = after(
+        Scenario("", (Wants("ann", "w/a"), Wants("bob", "w/b"), Closes("close")), settings={"permits": 1}),
+        *("ann asks", "portal hears ann", "bob asks", "portal hears bob", "close asks", "portal hears close"),
+    )
+    assert [owner.name for owner in world.owners] == ["w/a#1"]
