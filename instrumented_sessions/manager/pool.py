@@ -108,9 +108,9 @@ class Pool(Book):
         """The connection of a DRAINING session has ended."""
         if record.generation != generation or record.state is not SessionState.DRAINING:
             return
+        record.connection = None  # It may have ended by itself, before its calls had.
         self.callbook.fail_all(record, partial(drain_error, record, now=self.clock.monotonic()), None)
         if record.closing:
-        record.connection = None  # It may have ended by itself, before its calls had.
             self._finish_closing(record)
         else:
             self.move(record, "drained")
