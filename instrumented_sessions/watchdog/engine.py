@@ -120,6 +120,8 @@ class Engine:
         """Begin anew: the parent's threads are gone, and its loops' copies must not beat on its page."""
         self._registry.abandon()
         self._collector.stop()
+        if self._held is not None:
+            self._held.abandon()
         subscriptions = self._registry.subscriptions
         self._reset()
         self._registry.subscriptions = subscriptions
@@ -167,9 +169,14 @@ class Engine:
     def _start(self) -> None:
         """Start the thread if it does not run; under the registry's lock."""
         if self._thread is None and not self._stopped:
-            self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-            self._thread.start()
-            live.register(self)
+            thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                self._fail("could not start its thread")  # The next loop to be watched tries again.
+            else:
+                self._thread = thread
+                live.register(self)
 
     def _ring(self) -> None:
         """Wake the thread."""
@@ -185,7 +192,7 @@ class Engine:
         self._thread_cpu_s = 0.0
         planned = time.monotonic()
         try:
-            while self._goes_on():
+            while self._goes_on(held):
                 # What it did while awake is no lateness.
                 planned = max(planned, time.monotonic())
                 before = probe.read()
@@ -194,12 +201,14 @@ class Engine:
                 self._count_cost()
         except Exception:
             self._fail("ended")
+            with self._registry.lock:
+                self._thread = None  # The next loop to be watched starts another.
         finally:
             self._collector.stop()
             held.close()
             probe.close()
 
-    def _goes_on(self) -> bool:
+    def _goes_on(self, held: HeldStacks) -> bool:
         """Say good-bye to loops that leave; returns whether there is more to do."""
         while True:
             with self._registry.lock:
@@ -212,6 +221,8 @@ class Engine:
                 entry = self._registry.leaving.pop()
             try:
                 self._announce(entry.watched.close(), entry.farewell)
+                if entry.seat is not None:
+                    held.forget(entry.seat)
             except Exception:
                 self._fail("could not part with a loop")
             self._registry.gone(entry)
@@ -219,14 +230,20 @@ class Engine:
     def _turn(self, planned: float, before: OwnReading, probe: OwnProbe, held: HeldStacks) -> float:
         """Look at every loop once; returns when to look again."""
         now = time.monotonic()
-        entries = list(self._registry.entries.values())
+        next_at = now + _LONGEST_SLEEP_S
+        entries: list[Entry] = []
+        for entry in list(self._registry.entries.values()):
+            if (at := entry.watched.glance(now)) is None:
+                entries.append(entry)
+            else:
+                next_at = min(next_at, at)
+                self._arm(entry, held, 0.0)
         # First of all: whatever lets go of the GIL lets the stalled thread move on.
         suspects = any(entry.watched.is_suspect(now) for entry in entries)
         frames = current_frames() if suspects else {}
         # To wait for a Python thread that gives up the GIL in its turn is no lateness.
         late_s = now - planned if now - planned > 3 * sys.getswitchinterval() else 0.0
         turn = Turn(now, late_s, frames, held.take(late_s) if late_s else {}, before, probe)
-        next_at = now + _LONGEST_SLEEP_S
         for entry in entries:
             try:
                 next_at = min(next_at, self._look(entry, turn, held))
@@ -236,17 +253,29 @@ class Engine:
 
     def _look(self, entry: Entry, turn: Turn, held: HeldStacks) -> float:
         """Look at one loop and tell what there is to tell; returns when to look again."""
-        events, at = entry.watched.look(turn)
+        watched = entry.watched
+        events, at = watched.look(turn)
         if events:
             self._announce(events, self._registry.hearers(entry))
         if at is None:
             self._registry.part_with(entry)
             return turn.now
-        self._registry.show_name(entry)
-        seat, cpu_s = entry.watched.pulse.seat, entry.watched.cpu_s
-        if seat is not None and cpu_s is not None:
-            held.arm(seat, cpu_s, at - turn.now + _SLACK_S)
+        if watched.pulse.seat is not entry.seat:
+            self._registry.show_name(entry)
+            if entry.seat is not None:
+                held.forget(entry.seat)
+            entry.seat, entry.arm_at_cpu_s = watched.pulse.seat, 0.0
+        self._arm(entry, held, at - turn.now)
         return at
+
+    def _arm(self, entry: Entry, held: HeldStacks, rest_s: float) -> None:
+        """Have the loop's stack taken if it computes on while the watchdog cannot run."""
+        watched = entry.watched
+        cpu_s, usual_s = watched.cpu_s, watched.longest_rest_s
+        if entry.seat is None or cpu_s is None:
+            return
+        if cpu_s >= entry.arm_at_cpu_s or rest_s > usual_s:
+            entry.arm_at_cpu_s = held.arm(entry.seat, cpu_s, max(rest_s, usual_s) + _SLACK_S)
 
     def _announce(self, events: list[Event], announcers: list[Announcer]) -> None:
         for event in events:

@@ -52,15 +52,19 @@ class _Timer:
         if library.timer_create(seat.cpu_clock, ctypes.byref(event), ctypes.byref(self._id)):
             raise OSError("timer_create failed")
 
-    def wind(self, cpu_s: float, after_s: float) -> None:
-        """Fire once the thread, which has used `cpu_s`, has used at least another `after_s` seconds."""
-        if self._fires_at_cpu_s - cpu_s >= after_s:
-            return  # An idle thread uses next to nothing, so its timer is hardly ever wound up.
-        after_s *= 1.25
-        self._fires_at_cpu_s = cpu_s + after_s
-        seconds, fraction = divmod(after_s, 1.0)
-        spec = (ctypes.c_long * 4)(0, 0, int(seconds), int(fraction * 1e9))
-        self._library.timer_settime(self._id, 0, ctypes.byref(spec), None)
+    def wind(self, cpu_s: float, after_s: float) -> float:
+        """Fire once the thread, which has used `cpu_s`, has used at least another `after_s` seconds.
+
+        Returns:
+            Up to which CPU time of the thread that holds.
+        """
+        if self._fires_at_cpu_s - cpu_s < after_s:
+            # A quarter more: an idle thread uses next to nothing, so its timer is hardly ever wound up.
+            self._fires_at_cpu_s = cpu_s + 1.25 * after_s
+            seconds, fraction = divmod(1.25 * after_s, 1.0)
+            spec = (ctypes.c_long * 4)(0, 0, int(seconds), int(fraction * 1e9))
+            self._library.timer_settime(self._id, 0, ctypes.byref(spec), None)
+        return self._fires_at_cpu_s - after_s
 
     def delete(self) -> None:
         """Never fire again."""
@@ -88,27 +92,28 @@ class HeldStacks:
         except (AttributeError, ImportError, OSError, LookupError):
             self._library = None
 
-    def arm(self, seat: Seat, cpu_s: float, after_s: float) -> None:
+    def arm(self, seat: Seat, cpu_s: float, after_s: float) -> float:
         """Take stacks once the thread has used another `after_s` seconds of CPU time.
 
         Args:
             seat: The thread.
             cpu_s: CPU time it has used so far, in seconds.
             after_s: More than it can use before the watchdog runs again.
+
+        Returns:
+            The CPU time of the thread at which to call this again.
         """
-        if self._library is None or seat.cpu_clock is None:
-            return
         with self._lock:
+            if self._library is None or seat.cpu_clock is None:
+                return float("inf")
             timer = self._timers.get(seat)
             if timer is None:
-                if self._library is None:
-                    return
                 try:
                     timer = self._timers[seat] = _Timer(self._library, seat, self._native_id, self._signal)
                 except OSError:
                     self._library = None
-                    return
-            timer.wind(cpu_s, after_s)
+                    return float("inf")
+            return timer.wind(cpu_s, after_s)
 
     def forget(self, seat: Seat) -> None:
         """Take no more stacks for this thread."""
@@ -139,9 +144,18 @@ class HeldStacks:
                 timer.delete()
             self._timers.clear()
 
+    def abandon(self) -> None:
+        """Give back what a child has after a fork; the timers and the thread are the parent's."""
+        self._timers.clear()
+        self._library = None
+        self._release()
+
     def close(self) -> None:
         """Give everything back."""
         self.disarm()
+        self._release()
+
+    def _release(self) -> None:
         if self._file >= 0:
             # What a timer has sent has reached this thread by now, because it is sent to no other one.
             faulthandler.unregister(self._signal)

@@ -19,7 +19,7 @@ try:
 except ImportError:
     _OWN_THREAD = None
 
-SLOW_READING_S = 1.0
+SLOW_READING_S = 2.0
 """How old a reading of what takes files may become, in seconds; it is a base for later ones."""
 
 
@@ -87,7 +87,7 @@ class OwnProbe:
         self._slow = self._read_slowly()
 
     def read(self, fresh: bool = False) -> OwnReading:
-        """Return a reading; what takes files is read again if `fresh`, else once a second."""
+        """Return a reading; what takes files is read again if `fresh`, else every two seconds."""
         if fresh or time.monotonic() - self._slow.at > SLOW_READING_S:
             self._slow = self._read_slowly()
         switches = None if _OWN_THREAD is None else resource.getrusage(_OWN_THREAD).ru_nvcsw

@@ -49,7 +49,7 @@ class LateBeat(NamedTuple):
     """CPU time of the thread when it came."""
 
 
-def _take_seat() -> Seat:
+def take_seat() -> Seat:
     """Describe the calling thread."""
     clock = None
     if hasattr(time, "pthread_getcpuclockid"):
@@ -105,7 +105,7 @@ class Pulse(ABC):
                 self.notify()
         seat = self.seat
         if seat is None or seat.thread_id != threading.get_ident():
-            self.seat = _take_seat()
+            self.seat = take_seat()
         self.beats += 1
         self.slot.beats[self.slot.index] = now
         self.mark = Mark(now + self.interval_s, cpu_s)
@@ -156,7 +156,7 @@ class AsyncioPulse(Pulse):
         # An empty context: the timer must not hold on to whatever the first caller had in his.
         self._context = contextvars.Context()
         if running_loop() is loop:
-            self.seat = _take_seat()
+            self.seat = take_seat()
 
     def _start(self) -> None:
         loop = self._loop()
@@ -197,7 +197,7 @@ class TrioPulse(Pulse):
         self._ended = False
         self._run_context: dict[str, Any] = {}
         if running_loop() is token:
-            self.seat = _take_seat()
+            self.seat = take_seat()
             self._run_context = _run_context_of_this_thread()
 
     def _start(self) -> None:

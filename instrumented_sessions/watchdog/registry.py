@@ -14,7 +14,7 @@ from ..observer import AMBIENT, Announcer
 from ..vocabulary import StallCause
 from .collector import CollectorProbe
 from .page import HeartbeatPage
-from .pulse import make_pulse
+from .pulse import Seat, make_pulse
 from .watched import WatchedLoop
 
 LONGEST_INTERVAL = 0.75
@@ -41,8 +41,10 @@ class Entry:
         self.loop = weakref.ref(loop)
         self.watched = watched
         self.subscriptions: set[Subscription] = set()
-        self.label = ""
-        """What other processes see it called."""
+        self.seat: Seat | None = None
+        """The thread that it was last seen on."""
+        self.arm_at_cpu_s = 0.0
+        """CPU time of that thread at which `HeldStacks` is to be armed again."""
         self.farewell: list[Announcer] = []
         """Who hears its last events."""
 
@@ -98,6 +100,7 @@ class Registry:
             entry.subscriptions.add(subscription)
             if entry.watched.given_name is None:
                 entry.watched.given_name = name
+                self.show_name(entry)
             self._settle()
         return new
 
@@ -140,13 +143,10 @@ class Registry:
                 self._page.give_back(entry.watched.pulse.slot)
 
     def show_name(self, entry: Entry) -> None:
-        """Show a loop's name to other processes; it is known once the loop has run."""
-        name = entry.watched.name
-        if entry.label != name:
-            with self.lock:
-                if self._page is not None and self.entries.get(entry.key) is entry:
-                    entry.label = name
-                    self._page.rename(entry.watched.pulse.slot, name)
+        """Show a loop's name to other processes; its thread, and so its name, is known once it has run."""
+        with self.lock:
+            if self._page is not None and self.entries.get(entry.key) is entry:
+                self._page.rename(entry.watched.pulse.slot, entry.watched.name)
 
     def abandon(self) -> None:
         """Stop all heartbeats without a word; for a copy of this process after a fork."""

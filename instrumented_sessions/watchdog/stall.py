@@ -72,8 +72,8 @@ class StallWatch:
         if due != self.due:
             self.settle()
         age_s = now - due
-        if not self.is_suspect(now, due):
-            return Look(False, False, due + self.threshold_s * SUSPICION)
+        if now < (suspect_at := self.suspect_at(due)):
+            return Look(False, False, suspect_at)
         if self.due is None:
             self.due = due
             self._next_report_s = self.threshold_s
@@ -83,9 +83,9 @@ class StallWatch:
             self._next_report_s = next_mark_s(age_s)
         return Look(True, report, min(now + pause_s(age_s), due + self._next_report_s))
 
-    def is_suspect(self, now: float, due: float) -> bool:
-        """Return whether the heartbeat is late enough for a closer look."""
-        return now - due >= self.threshold_s * SUSPICION
+    def suspect_at(self, due: float) -> float:
+        """Return when a heartbeat that was due at `due` is late enough for a closer look."""
+        return due + self.threshold_s * SUSPICION
 
     def settle(self) -> None:
         """Forget the late heartbeat: it came, or the loop has ended."""

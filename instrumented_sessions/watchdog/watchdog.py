@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from types import TracebackType
@@ -154,6 +155,16 @@ def process_watchdog() -> ProcessWatchdog:
         if _process_watchdog is None or _process_watchdog._closed:
             _process_watchdog = ProcessWatchdog()
         return _process_watchdog
+
+
+def _after_fork_in_child() -> None:
+    """Replace the lock: one of the parent's other threads may have held it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def watch_loop(name: str | None = None) -> None:

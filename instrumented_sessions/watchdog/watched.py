@@ -18,6 +18,8 @@ from .stacks import MAX_STACKS, Samples, Stack, held_stack, read_stack
 from .stall import DetailBudget, StallWatch
 
 _NAMED_TASKS = 5
+_PROPER_LOOK_S = 0.25
+"""How often even a healthy loop is looked at properly, in seconds: which task runs, and has it ended?"""
 _stall_ids = itertools.count(1)
 
 
@@ -64,6 +66,7 @@ class WatchedLoop:
         self._probe: ThreadProbe | None = None
         self._run_delay_s: float | None = None
         self._run_delay_at = float("-inf")
+        self._look_by = float("-inf")
         self._stall: Stall | None = None
         self._budget = DetailBudget()
         self._looks = 0
@@ -89,15 +92,27 @@ class WatchedLoop:
         self.pulse.threshold_s = threshold_s
 
     @property
+    def longest_rest_s(self) -> float:
+        """How long at most a healthy loop is not looked at, in seconds."""
+        return self.pulse.interval_s + self.threshold_s
+
+    @property
     def cpu_s(self) -> float | None:
         """CPU time of the loop's thread as last seen, in seconds; None if not known."""
         if self._stall is not None and self._stall.measurement.last_cpu_s is not None:
             return self._stall.measurement.last_cpu_s
         return self.pulse.mark.cpu_s
 
+    def glance(self, now: float) -> float | None:
+        """Return when to look next if all is well, None if a proper look is needed now."""
+        if now > self._look_by or self.pulse.late:
+            return None
+        suspect_at = self._watch.suspect_at(self.pulse.mark.due)
+        return suspect_at if now < suspect_at else None
+
     def is_suspect(self, now: float) -> bool:
         """Return whether the heartbeat is late enough for a closer look."""
-        return self._watch.is_suspect(now, self.pulse.mark.due)
+        return now >= self._watch.suspect_at(self.pulse.mark.due)
 
     def look(self, turn: Turn) -> tuple[list[Event], float | None]:
         """Look at the loop once.
@@ -105,6 +120,7 @@ class WatchedLoop:
         Returns:
             What is to be announced, and when to look again (None: never, it has ended).
         """
+        self._look_by = turn.now + _PROPER_LOOK_S
         events: list[Event] = []
         while True:
             # A late beat is appended before the mark moves on: with none left, the mark is a later one.

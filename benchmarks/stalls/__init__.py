@@ -1,0 +1,1 @@
+"""The loop watchdog beside other stall detectors, in one run on one machine."""

@@ -1,0 +1,77 @@
+"""Figures of the stall benchmark as Markdown tables. Pure code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+Figures = Mapping[str, float | None]
+
+SHARES = ("recall", "recall, permanent", "live", "leaf frame", "cause")
+TIMES = ("latency p50, s", "latency p95, s")
+TARGETS: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
+    ("recall", "≥ 99 %", lambda value: value >= 0.99),
+    ("recall, permanent", "100 %", lambda value: value == 1.0),
+    ("live", "≥ 97 %", lambda value: value >= 0.97),
+    ("latency p50, s", "≤ 150 ms", lambda value: value <= 0.15),
+    ("latency p95, s", "≤ 200 ms", lambda value: value <= 0.2),
+    ("leaf frame", "≥ 98 %", lambda value: value >= 0.98),
+    ("cause", "≥ 95 %", lambda value: value >= 0.95),
+    ("blamed, sigstop", "0", lambda value: value == 0),
+    ("blamed, starve", "0", lambda value: value == 0),
+    ("blamed, throttle", "0", lambda value: value == 0),
+    ("false alarms", "0", lambda value: value == 0),
+    ("idle CPU, %", "≤ 0.35 %", lambda value: value <= 0.35),
+    ("step, us", "≤ 0.1 µs", lambda value: value <= 0.1),
+)
+
+
+def show(name: str, value: float | None) -> str:
+    """Return a figure as people read it; a dash for what was not run."""
+    if value is None:
+        return "–"
+    if name in SHARES or name.startswith("blamed"):
+        return f"{100 * value:.0f} %"
+    if name in TIMES:
+        return f"{1000 * value:.0f} ms"
+    return f"{value:.0f}" if name == "stalls" else f"{value:.2f}"
+
+
+def side_by_side(figures: Mapping[str, Figures]) -> str:
+    """Return one row for each detector."""
+    names = list(next(iter(figures.values())))
+    lines = [f"| detector | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    for detector, mine in figures.items():
+        lines.append(f"| {detector} | " + " | ".join(show(name, mine[name]) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def targets(figures: Figures, extras: Mapping[str, Figures]) -> str:
+    """Return which targets are met."""
+    rows = [
+        (name, wanted, show(name, value), holds(value))
+        for name, wanted, holds in TARGETS
+        if (value := figures.get(name)) is not None
+    ]
+    loops, idle, soak = extras["twenty loops"], extras["idle"], extras["soak"]
+    last_s, percent = loops["last_s"] or 0.0, idle["percent"] or 0.0
+    rows += [
+        (
+            "twenty loops at once",
+            "each, live",
+            f"{loops['right']:.0f} of {loops['loops']:.0f}, the last after {1000 * last_s:.0f} ms",
+            loops["right"] == loops["loops"] and last_s < 0.5,
+        ),
+        ("idle CPU of eight loops", "≤ 0.6 %", f"{percent:.2f} %", percent <= 0.6),
+        (
+            "stalls counted in a soak",
+            f"{soak['made']:.0f}, each once",
+            f"{soak['told_once']:.0f}",
+            soak["told_once"] == soak["made"] and bool(soak["consistent"] and soak["counted"]),
+        ),
+    ]
+    lines = ["| | target | measured | |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {wanted} | {shown} | {'met' if met else '**missed**'} |"
+        for name, wanted, shown, met in rows
+    ]
+    return "\n".join(lines)

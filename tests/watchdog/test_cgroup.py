@@ -1,0 +1,58 @@
+"""How long control groups were throttled, read from files as the kernel writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from instrumented_sessions.watchdog.cgroup import between_s, throttled_s
+
+
+def write(root: Path, path: str, text: str) -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_version_2_covers_the_group_and_those_around_it(tmp_path: Path) -> None:
+    """A quota is often set on the pod, around the container."""
+    write(tmp_path, "proc/self/cgroup", "0::/pod/container\n")
+    write(tmp_path, "sys/fs/cgroup/pod/cpu.stat", "usage_usec 9\nnr_throttled 2\nthrottled_usec 1500000\n")
+    write(tmp_path, "sys/fs/cgroup/pod/container/cpu.stat", "usage_usec 9\nthrottled_usec 250000\n")
+    mount = f"{tmp_path}/sys/fs/cgroup"
+    assert throttled_s(str(tmp_path)) == {f"{mount}/pod": 1.5, f"{mount}/pod/container": 0.25}
+
+
+@pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
+def test_version_1_is_read_from_the_cpu_controllers_mount(tmp_path: Path, mount: str) -> None:
+    """It counts nanoseconds, and other controllers have groups of their own."""
+    write(tmp_path, "proc/self/cgroup", f"4:memory:/elsewhere\n2:{mount}:/job\n0::/\n")
+    write(tmp_path, f"sys/fs/cgroup/{mount}/job/cpu.stat", "nr_throttled 1\nthrottled_time 300000000\n")
+    assert throttled_s(str(tmp_path)) == {f"{tmp_path}/sys/fs/cgroup/{mount}/job": 0.3}
+
+
+def test_container_that_sees_only_its_mount_is_read_there(tmp_path: Path) -> None:
+    """The path in /proc may be that of the host."""
+    write(tmp_path, "proc/self/cgroup", "0::/host/only\n")
+    write(tmp_path, "sys/fs/cgroup/cpu.stat", "throttled_usec 1000\n")
+    assert throttled_s(str(tmp_path)) == {f"{tmp_path}/sys/fs/cgroup": 0.001}
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "0::/\n"])
+def test_what_cannot_be_read_is_not_known(tmp_path: Path, text: str) -> None:
+    """No files, strange files, or no quota: no figures, and no error."""
+    write(tmp_path, "proc/self/cgroup", text)
+    write(tmp_path, "sys/fs/cgroup/cpu.stat", "a line that is no pair\n")
+    assert throttled_s(str(tmp_path)) == {}
+    assert throttled_s(str(tmp_path / "nothing")) == {}
+
+
+def test_group_that_was_throttled_longest_counts() -> None:
+    """The time of the groups overlaps, so it is not added."""
+    assert between_s({"a": 1.0, "b": 5.0}, {"a": 1.5, "b": 5.1}) == pytest.approx(0.5)
+
+
+def test_process_that_was_moved_is_not_charged_for_its_new_group() -> None:
+    """What that group was throttled before is not known."""
+    assert between_s({"old": 1.0}, {"new": 99.0}) is None
