@@ -67,7 +67,7 @@ class HeartbeatPage:
 
 
 class Slot:
-    """Where one loop's heartbeat is stored: `beats[index]`."""
+    """Where one loop's heartbeat is stored: `beats[index]`, 0 while there is none to wait for."""
 
     __slots__ = ("beats", "index", "number")
 

@@ -110,6 +110,11 @@ class Pulse(ABC):
         self.slot.beats[self.slot.index] = now
         self.mark = Mark(now + self.interval_s, cpu_s)
 
+    def pause(self) -> None:
+        """Take note that the loop does not run: nobody is to wait for its next beat."""
+        self.paused = True
+        self.slot.beats[self.slot.index] = 0.0
+
     def stop(self) -> None:
         """Beat no more; from any thread."""
         self.stopped = True

@@ -131,7 +131,7 @@ class WatchedLoop:
         if self.pulse.has_ended:
             return events, None
         if not self.pulse.is_running:
-            self.pulse.paused = True
+            self.pulse.pause()
             self._watch.settle()
             return events + self._give_up(turn.now), turn.now + self.pulse.interval_s + self.threshold_s
         if self._stall is not None and self._stall.due != mark.due:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -204,6 +205,9 @@ def test_loop_that_does_not_run_is_not_stalled(witness: Witness, watchdog: LoopW
         watchdog.watch(loop, "paused")
         loop.run_until_complete(asyncio.sleep(0))
         run_on("asyncio", lambda: _until_summed_up(watchdog, witness, "another"))
+        assert "paused" not in live.read().heartbeat_age_s
+        if sys.platform.startswith("linux"):
+            assert "paused" not in heartbeat_ages(os.getpid())
         loop.run_until_complete(asyncio.sleep(0.05))
     finally:
         loop.close()
@@ -241,7 +245,8 @@ def test_heartbeat_ages_are_readable_while_the_loop_is_stalled(
     def look(event: Event) -> None:
         if isinstance(event, LoopStalled):
             ages.append(live.read().heartbeat_age_s["aged"])
-            ages.append(heartbeat_ages(os.getpid())["aged"])
+            if sys.platform.startswith("linux"):
+                ages.append(heartbeat_ages(os.getpid())["aged"])
             told.set()
 
     witness.on_event = look  # type: ignore[method-assign]
@@ -251,7 +256,7 @@ def test_heartbeat_ages_are_readable_while_the_loop_is_stalled(
         told.wait(PATIENCE_S)
 
     asyncio.run(main())
-    assert len(ages) >= 2
+    assert len(ages) >= 1
     assert all(age_s >= 0.05 for age_s in ages)
 
 
