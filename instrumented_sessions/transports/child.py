@@ -27,6 +27,8 @@ PATIENCE_S = (2.0, 2.0, 1.0)
 IMPATIENCE_S = (0.2, 0.4, 0.3)
 """The same for one whose opening has failed, that was lost, or that is closed under the pressure of time."""
 
+_KILLED_S = 0.5
+"""How long the system may take to report the end of a killed process."""
 _LAST_WORDS_S = 0.2
 # How long after the end of the process its output is still read, when something holds the pipe open; and
 # how long after the end of its output its exit status is awaited.
@@ -76,7 +78,8 @@ class Child(asyncio.SubprocessProtocol):
         self._tell_end = ended
         self._loop = asyncio.get_running_loop()
         self._items: deque[Any] = deque()
-        self._partial = b""
+        self._partial: list[bytes] = []  # The pieces of a line that is not complete.
+        self._is_paused = False  # Whether reading from the pipe is.
         self._is_over = False  # Nothing more will be read.
         self._reader: asyncio.Future[None] | None = None  # Who waits for an item.
         self._writing = asyncio.Lock()
@@ -98,14 +101,19 @@ class Child(asyncio.SubprocessProtocol):
         """Queue the messages that are complete."""
         if self._is_over:
             return
-        *lines, self._partial = (self._partial + data).split(b"\n")
+        self._partial.append(data)
+        if b"\n" not in data:
+            return
+        *lines, rest = b"".join(self._partial).split(b"\n")
+        self._partial = [rest]
         for line in lines:
             try:
                 item = sdk.SessionMessage(sdk.parse_message(line.decode(self._encoding, self._errors)))
             except ValueError as error:
                 item = error  # The session decides what to do with noise.
             self._items.append(item)
-        if len(self._items) > _QUEUE_LIMIT:
+        if len(self._items) > _QUEUE_LIMIT and not self._is_paused:
+            self._is_paused = True
             self._output.pause_reading()
         self._wake()
 
@@ -143,13 +151,18 @@ class Child(asyncio.SubprocessProtocol):
             self._grace.cancel()
         if self._is_over:
             return
-        if len(self._items) > _QUEUE_LIMIT // 2:  # Reading is paused: its last words are still in the pipe.
+        if self._is_paused:  # Its last words are still in the pipe.
             self._grace = self._loop.call_later(_LAST_WORDS_S, self._finish)
             return
         self._is_over = True
         self._drained.set()
         self._tell_end(ServerProcessEnded(self._process.get_returncode()))
         self._wake()
+
+    def _read_on(self) -> None:
+        if self._is_paused and not self._output.is_closing():
+            self._output.resume_reading()
+        self._is_paused = False
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -173,8 +186,8 @@ class Child(asyncio.SubprocessProtocol):
             finally:
                 self._reader = None
         item = self._items.popleft()
-        if len(self._items) == _QUEUE_LIMIT // 2 and not self._is_over:
-            self._output.resume_reading()
+        if self._is_paused and len(self._items) <= _QUEUE_LIMIT // 2:
+            self._read_on()
         return item
 
     async def send(self, item: Any) -> None:
@@ -235,8 +248,7 @@ class Child(asyncio.SubprocessProtocol):
         try:
             # Closing would first wait for a server that does not read.
             self._input.abort() if self._input.get_write_buffer_size() else self._input.close()
-            if self._output.is_reading() is False:
-                self._output.resume_reading()
+            self._read_on()  # A process that cannot write does not end.
             for pause_s, next_signal in zip(patience_s, (signal.SIGTERM, signal.SIGKILL, None), strict=True):
                 try:
                     await asyncio.wait_for(self._exited.wait(), pause_s)
@@ -246,6 +258,14 @@ class Child(asyncio.SubprocessProtocol):
                         self._signal(next_signal)
             # What it has started and left behind.
             self._signal(signal.SIGTERM)
+        except asyncio.CancelledError:
+            self._signal(signal.SIGKILL)
+            try:
+                # The loop may be about to close: asyncio complains of a child whose end comes later.
+                await asyncio.wait_for(self._exited.wait(), _KILLED_S)
+            except (asyncio.TimeoutError, TimeoutError):
+                pass
+            raise
         finally:
             if not self._exited.is_set():
                 self._signal(signal.SIGKILL)

@@ -23,8 +23,18 @@ LIMIT_S = 15.0
 class Request:
     """One HTTP request on a connection."""
 
-    def __init__(self, connection: socket.socket, server: Raw, method: str, path: str, body: bytes) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        server: Raw,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+    ) -> None:
         self.connection = connection
+        self.headers = headers
+        """By their names in lower case."""
         self.server = server
         self.method = method
         self.path = path
@@ -133,7 +143,7 @@ class Raw:
         while len(body) < length:
             body += connection.recv(65536)
         method, path, _ = first.split(" ")
-        return Request(connection, self, method, path, body)
+        return Request(connection, self, method, path, headers, body)
 
     def close(self) -> None:
         """Close all connections; from any thread, as often as one likes."""

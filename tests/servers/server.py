@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import socket
 from typing import Any
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--gate", type=int, default=0, metavar="PORT", help="stop handshakes at this gate")
     parser.add_argument("--journal", default="", metavar="FILE")
     watch = Watch(parser.parse_args())
+    logging.disable(logging.CRITICAL)  # 1.x servers complain of every session that is closed.
     server = toolbox.build(lambda: watch.handshakes)
     serve = serve_stdio if watch.options.transport == "stdio" else serve_http
     anyio.run(serve, server, watch)

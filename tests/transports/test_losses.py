@@ -327,3 +327,19 @@ async def test_hung_server_does_not_hold_up_closing(monkeypatch: pytest.MonkeyPa
             async with StreamableHTTPTransport("web", server.url(), mode="legacy").connect():
                 pass
         assert [request.method for request in server.requests].count("DELETE") == 1
+
+
+async def test_large_messages_and_floods_pass() -> None:
+    """Ten megabytes arrive whole, both ways, and so do a thousand answers while nobody reads on."""
+    async with StdioTransport("child", *servers.command()).connect() as client:
+        text = "ü" * 5_000_000
+        assert await call(client, text=text) == text
+        steps: list[float] = []
+
+        async def progress(done: float, total: float | None, message: str | None) -> None:
+            steps.append(done)
+
+        with anyio.fail_after(GUARD_S):
+            await ClientAdapter(client).call_tool("steps", {"number": 1000}, progress=progress)
+            while len(steps) < 1000:
+                await anyio.sleep(0.01)
