@@ -20,8 +20,10 @@ from .records import Opening
 
 logger = logging.getLogger(__name__)
 
+_INSIST_AFTER_S = 0.5
+"""How long a cancelled owner may take to unwind before it is cancelled again, to cut its closing short."""
 _ABANDON_AFTER_S = 1.0
-"""How long a cancelled owner may take to unwind before it is left behind."""
+"""How long it may then take before it is left behind."""
 
 
 class Owner(Protocol):
@@ -97,7 +99,13 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self.task.cancel()
-        self._timer = self._later(_ABANDON_AFTER_S, self._abandon)
+        self._timer = self._later(_INSIST_AFTER_S, self._insist)
+
+    def _insist(self) -> None:
+        # It is leaving its transport, which is patient with the server: a child gets time to end by itself.
+        if not self.ended:
+            self.task.cancel()
+            self._timer = self._later(_ABANDON_AFTER_S, self._abandon)
 
     def _later(self, delay_s: float, function: Callable[[], None]) -> asyncio.TimerHandle:
         # A cancelled timer keeps its context until it would have been due: let there be nothing in it.

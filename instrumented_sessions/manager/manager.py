@@ -615,15 +615,27 @@ _managers: weakref.WeakSet[SessionManager] = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    """Close what is still open when the main thread ends, all at once, within their limits."""
+    """Close what is still open when the main thread ends, all at once, within their limits.
+
+    Calls in flight have half of `close_timeout_s`. At three quarters of it everything is cancelled for
+    the last time, so that no child is left when the portal's thread ends with the interpreter.
+    """
+    began = SYSTEM_CLOCK.monotonic()
     parkers = []
     for manager in list(_managers):
         if manager._portal is not None and not manager._ended:
             parker = ThreadParker()
-            manager._begin_close(parker, manager.settings.close_timeout_s)
+            manager._begin_close(parker, manager.settings.close_timeout_s / 2)
             parkers.append((manager, parker))
-    for manager, parker in parkers:
-        parker.park(manager.settings.close_timeout_s)
+    for part in (0.75, 1.0):
+        for manager, parker in list(parkers):
+            due = began + part * manager.settings.close_timeout_s
+            if parker.park(max(0.0, due - SYSTEM_CLOCK.monotonic())):
+                parkers.remove((manager, parker))
+                manager._finish_close()
+            elif manager._portal is not None:
+                manager._portal.stop()
+    for manager, _ in parkers:
         manager._finish_close()
 
 

@@ -31,7 +31,7 @@ from .statistics import ManagerStatistics, statistics_of
 _SWEEP_MIN_S, _SWEEP_MAX_S = 0.02, 5.0
 _DEAD_CALLER_GRACE_S = 1.0
 """How long after its limit a ticket is ended for a caller whose loop does not run any more."""
-_FORCE_AFTER_S = 1.5
+_FORCE_AFTER_S = 2.0
 """How long cancelled owners may take when the manager closes by force."""
 
 
@@ -53,6 +53,7 @@ class Shell:
         self._closers: list[CloseTicket] = []
         self._pause_timer: asyncio.TimerHandle | None = None
         self._opening_timers: dict[Opening, asyncio.TimerHandle] = {}
+        self._drain_timers: dict[Ticket, asyncio.TimerHandle] = {}
 
     # -- from any thread ----------------------------------------------------------------------
 
@@ -103,6 +104,9 @@ class Shell:
         if isinstance(effect, Say):
             self.announce(effect.event)
         elif isinstance(effect, Answer):
+            timer = self._drain_timers.pop(effect.ticket, None)
+            if timer is not None:
+                timer.cancel()
             effect.ticket.settle(effect.outcome, value=effect.value, error=effect.error)
         elif isinstance(effect, Connect):
             self._connect(effect.opening)
@@ -401,8 +405,14 @@ class Shell:
     def close_session(self, ticket: CloseTicket) -> None:
         """Close one session."""
         self.decide(self.pool.close_session, ticket)
-        loop = asyncio.get_running_loop()
-        loop.call_later(max(0.0, ticket.deadline - self.clock.monotonic()), self.decide, self.pool.tick)
+        if ticket.open:
+            limit_s = max(0.0, ticket.deadline - self.clock.monotonic())
+            loop = asyncio.get_running_loop()
+            self._drain_timers[ticket] = loop.call_later(limit_s, self._drain_is_due, ticket)
+
+    def _drain_is_due(self, ticket: CloseTicket) -> None:
+        del self._drain_timers[ticket]
+        self.decide(self.pool.tick)
 
     def close(self, ticket: CloseTicket) -> None:
         """Close everything; the ticket is answered when nothing is left, at the latest at its limit."""
