@@ -6,7 +6,6 @@ OpenTelemetry as well gets a fact twice, unless that logger's `propagate` is Fal
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
 from time import time_ns
@@ -18,6 +17,7 @@ from opentelemetry.util.types import AttributeValue
 
 from .. import events
 from . import catalog
+from .old_sdk import emitter
 
 EVENT_IN_PROGRESS = f"{catalog.SCOPE}.in_progress"
 EVENT_SLOW_CALL = f"{catalog.SCOPE}.slow_call"
@@ -41,9 +41,7 @@ class Logs:
     """
 
     def __init__(self, otel: Logger, stdlib: logging.Logger | None = None) -> None:
-        self._otel = otel
-        # The API could not build a record by itself before 1.35; then lines go to stdlib only.
-        self._emits = "event_name" in inspect.signature(otel.emit).parameters
+        self._emit = emitter(otel)
         self._stdlib = stdlib if stdlib is not None else logging.getLogger(catalog.SCOPE)
 
     def write(
@@ -67,10 +65,8 @@ class Logs:
             at: Unix seconds. Default: now.
         """
         self._stdlib.log(level, "%s", body)
-        if not self._emits:
-            return
         now = time_ns()
-        self._otel.emit(
+        self._emit(
             timestamp=now if at is None else int(at * 1e9),
             observed_timestamp=now,
             context=context,

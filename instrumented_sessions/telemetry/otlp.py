@@ -31,6 +31,7 @@ except ImportError as error:
         "exporting over OTLP needs the OpenTelemetry SDK; run: pip install 'instrumented-sessions[otel]'"
     ) from error
 
+from .old_sdk import add_reader, aggregations, remove_reader, rename
 from .pipes import LogPipe, QuietLogs, SpanPipe
 
 __all__ = ["SIGNALS", "QuietLogs", "Signal", "fresh_instance", "resource"]
@@ -99,7 +100,7 @@ class _Traces:
             if trace.get_tracer_provider() is not provider:
                 return False
             self._provider = provider
-        _rename(self._provider, about)
+        rename(self._provider, about)
         self._pipe.open(
             _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
             OTLPSpanExporter(endpoint=_path(endpoint, "traces")),
@@ -141,7 +142,7 @@ class _Logs:
             if _logs.get_logger_provider() is not provider:
                 return False
             self._provider = provider
-        _rename(self._provider, about)
+        rename(self._provider, about)
         self._pipe.open(
             _number("OTEL_BLRP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
             OTLPLogExporter(endpoint=_path(endpoint, "logs")),
@@ -200,10 +201,9 @@ class _Metrics:
     def start(self, endpoint: str | None, about: Resource) -> bool:
         if self._provider is None and not _is_unset(metrics.get_meter_provider()):
             return False
-        if self._provider is not None and not hasattr(self._provider, "add_metric_reader"):
-            logger.warning("metrics are not exported again; that needs opentelemetry-sdk 1.44 or later")
-            return False
-        self._exporter = _MetricExporter(endpoint=_path(endpoint, "metrics"))
+        self._exporter = _MetricExporter(
+            endpoint=_path(endpoint, "metrics"), preferred_aggregation=aggregations()
+        )
         reader = _Reader(
             self._exporter,
             export_interval_millis=_number("OTEL_METRIC_EXPORT_INTERVAL", METRIC_INTERVAL_MS),
@@ -216,8 +216,8 @@ class _Metrics:
                 return False
             self._provider = provider
         else:
-            _rename(self._provider, about)
-            self._provider.add_metric_reader(reader)
+            rename(self._provider, about)
+            add_reader(self._provider, reader)
         self._reader = reader
         return True
 
@@ -226,8 +226,7 @@ class _Metrics:
         if reader is None or self._provider is None:
             return
         reader.shutdown()  # Exports once more, first.
-        if hasattr(self._provider, "remove_metric_reader"):
-            self._provider.remove_metric_reader(reader)
+        remove_reader(self._provider, reader)
 
     def abort(self) -> None:
         if self._exporter is not None:
@@ -236,12 +235,8 @@ class _Metrics:
     def forget(self) -> None:
         """Take the parent's reader, and with it the parent's counts, out of the child."""
         reader, self._reader = self._reader, None
-        if (
-            reader is not None
-            and self._provider is not None
-            and hasattr(self._provider, "remove_metric_reader")
-        ):
-            self._provider.remove_metric_reader(reader)  # First, so that it exports nothing of the parent's.
+        if reader is not None and self._provider is not None:
+            remove_reader(self._provider, reader)  # First, so that it exports nothing of the parent's.
 
 
 SIGNALS: tuple[Signal, ...] = (_Metrics(), _Traces(), _Logs())
@@ -251,12 +246,6 @@ SIGNALS: tuple[Signal, ...] = (_Metrics(), _Traces(), _Logs())
 def _is_unset(provider: object) -> bool:
     """Return whether `provider` is the API's stand-in for one that may be set later."""
     return type(provider).__name__.lstrip("_").startswith("Proxy")
-
-
-def _rename(provider: Any, about: Resource) -> None:
-    """Give a provider another resource; SDKs before 1.44 keep their first."""
-    if hasattr(provider, "_update_resource"):
-        provider._update_resource(about)
 
 
 def _path(endpoint: str | None, signal: str) -> str | None:

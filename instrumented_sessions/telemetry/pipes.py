@@ -141,7 +141,11 @@ class LogPipe(Pipe):
         if target is not None and self.accepts():
             target.on_emit(log_record)
 
-    emit = on_emit  # Its name before 1.36.
+    def emit(self, log_data: Any) -> None:
+        """Do the same; its name in older SDKs, for both sides of the pipe."""
+        target = self.target
+        if target is not None and self.accepts():
+            target.emit(log_data)
 
     def shutdown(self) -> None:
         """Close; called by the provider."""

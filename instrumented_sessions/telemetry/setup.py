@@ -191,7 +191,11 @@ def setup(
     metrics every 5 s, unless `OTEL_BSP_SCHEDULE_DELAY` or `OTEL_METRIC_EXPORT_INTERVAL` say otherwise.
 
     Calling it again returns the same handle: what is running stays as it is, what was not yet running
-    is added. After `close()` it begins anew.
+    is added. After `close()` it begins anew, and so it does in the child after a fork: with a new
+    `service.instance.id` and with histograms and counters at zero.
+
+    All of it works with OpenTelemetry 1.30 and later. With 1.34 and before, log records have no field
+    for an event's name, so it is their attribute `event.name`.
 
     Args:
         service_name: Default: `OTEL_SERVICE_NAME`.

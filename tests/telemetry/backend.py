@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
 from instrumented_sessions.events import Event
+from instrumented_sessions.telemetry.old_sdk import EVENT_NAME
 from instrumented_sessions.telemetry.otel import OpenTelemetryObserver
 
 from .story import T0, Clock
@@ -91,6 +92,11 @@ class Backend:
         self.tracers.shutdown()
         self.meters.shutdown()
         self.loggers.shutdown()
+
+
+def event_name(record: Any) -> Any:
+    """What kind of fact a log record is; an attribute where records have no field for it."""
+    return getattr(record, "event_name", None) or record.attributes[EVENT_NAME]
 
 
 def seconds(nanoseconds: int | None) -> float:

@@ -13,6 +13,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from instrumented_sessions.telemetry.old_sdk import EVENT_NAME
+
 T = TypeVar("T")
 
 
@@ -122,6 +124,12 @@ class BlackHole:
         self._listener.close()
         for connection in self._connections:
             connection.close()
+
+
+def event_name(record: Any) -> str:
+    """What kind of fact a log record is; an attribute where records have no field for it."""
+    field: str = getattr(record, "event_name", "")
+    return field or next(pair.value.string_value for pair in record.attributes if pair.key == EVENT_NAME)
 
 
 def _strings(resource: Any) -> dict[str, str]:

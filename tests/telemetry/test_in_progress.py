@@ -14,7 +14,7 @@ from instrumented_sessions.telemetry.otel.in_progress import THREAD_NAME
 from instrumented_sessions.vocabulary import LockKind, Phase
 
 from . import story
-from .backend import Backend, seconds
+from .backend import Backend, event_name, seconds
 
 
 def reports(backend: Backend, name: str) -> list[float]:
@@ -139,7 +139,7 @@ def test_report_is_a_log_event_in_the_open_span(backend: Backend) -> None:
     (record,) = [record for record in backend.logs if record.severity_number is SeverityNumber.WARN]
     wait = backend.span("session.lock.wait")
     assert (record.trace_id, record.span_id) == (wait.context.trace_id, wait.context.span_id)
-    assert record.event_name == "instrumented_sessions.in_progress"
+    assert event_name(record) == "instrumented_sessions.in_progress"
     assert record.attributes["instrumented_sessions.in_progress"] is True
     assert record.body == (
         "session.lock.wait of session weather/c-7 still in progress after 1.0 s, phase lock,"
@@ -222,6 +222,7 @@ def test_unsampled_work_is_reported_as_a_log_only() -> None:
 
 def test_thread_reports_by_itself_and_ends_on_close() -> None:
     """No loop and no caller has to run for it."""
+    before = set(threading.enumerate())
     backend = Backend(report_in_progress=True)
     reported = threading.Event()
 
@@ -236,11 +237,11 @@ def test_thread_reports_by_itself_and_ends_on_close() -> None:
         backend.clock.now = 1.0  # The wait below began a second ago.
         backend.tell(story.waiting(at=0.0))
         assert reported.wait(5)
-        assert THREAD_NAME in [thread.name for thread in threading.enumerate()]
+        assert THREAD_NAME in [thread.name for thread in set(threading.enumerate()) - before]
     finally:
         logger.removeHandler(handler)
         backend.close()
-    assert THREAD_NAME not in [thread.name for thread in threading.enumerate()]
+    assert set(threading.enumerate()) <= before
     backend.tell(story.requested(2))  # After close it is recorded, and reported no more.
 
 

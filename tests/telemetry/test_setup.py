@@ -19,7 +19,7 @@ from instrumented_sessions.observer import AMBIENT, current_trace_id
 from instrumented_sessions.telemetry import Telemetry, setup
 
 from . import story
-from .collector import BlackHole, Collector
+from .collector import BlackHole, Collector, event_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,7 +81,7 @@ def test_spans_metrics_and_logs_reach_the_collector(collector: Collector, teleme
     assert {pair.key: pair.value for pair in span.attributes}["mcp.method.name"].string_value == "tools/call"
     slow_call = "instrumented_sessions.slow_call"
     _, record = collector.until(
-        lambda: next((pair for pair in collector.logs if pair[1].event_name == slow_call), None)
+        lambda: next((pair for pair in collector.logs if event_name(pair[1]) == slow_call), None)
     )
     assert record.span_id == span.span_id
     assert telemetry.close(5.0)

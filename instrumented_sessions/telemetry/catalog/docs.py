@@ -46,7 +46,7 @@ _ATTRIBUTES = {
     catalog.CONVERSATION_ID: "the conversation",
     catalog.OUTCOME: "how it ended",
     catalog.PHASE: "where it was when it ended; where it is, on reports in progress",
-    catalog.ERROR_TYPE: "the JSON-RPC code, `tool_error`, an opening's category, `timeout`, or the error's class",
+    catalog.ERROR_TYPE: "JSON-RPC code, `tool_error`, an opening's category, `timeout`, or the error's class",
     catalog.RPC_STATUS_CODE: "the JSON-RPC error code",
     catalog.OPEN_FAILURE: "the category of a failed opening",
     catalog.LIMIT_S: "the request's limit, in seconds",
