@@ -22,7 +22,7 @@ try:
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
     from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.metrics.export import MetricExportResult, PeriodicExportingMetricReader
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -31,10 +31,11 @@ except ImportError as error:
         "exporting over OTLP needs the OpenTelemetry SDK; run: pip install 'instrumented-sessions[otel]'"
     ) from error
 
+from .export_health import EXPORT_HEALTH
 from .old_sdk import add_reader, aggregations, remove_reader, rename
-from .pipes import LogPipe, QuietLogs, SpanPipe
+from .pipes import LogPipe, SpanPipe, export
 
-__all__ = ["SIGNALS", "QuietLogs", "Signal", "fresh_instance", "resource"]
+__all__ = ["EXPORT_HEALTH", "SIGNALS", "Signal", "fresh_instance", "resource"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class _Traces:
     name = "traces"
 
     def __init__(self) -> None:
-        self._pipe = SpanPipe()
+        self._pipe = SpanPipe("traces")
         self._provider: TracerProvider | None = None
 
     def start(self, endpoint: str | None, about: Resource) -> bool:
@@ -129,7 +130,7 @@ class _Logs:
     name = "logs"
 
     def __init__(self) -> None:
-        self._pipe = LogPipe()
+        self._pipe = LogPipe("logs")
         self._provider: LoggerProvider | None = None
 
     def start(self, endpoint: str | None, about: Resource) -> bool:
@@ -182,6 +183,10 @@ class _MetricExporter(OTLPMetricExporter):
     """May be shut down twice: once to abort, once by its reader."""
 
     _stopped = False
+
+    def export(self, *args: Any, **kwargs: Any) -> MetricExportResult:
+        result = None if self._stopped else export("metrics", super().export, *args, **kwargs)
+        return MetricExportResult.FAILURE if result is None else result
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         if not self._stopped:

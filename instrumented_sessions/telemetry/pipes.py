@@ -1,33 +1,24 @@
-"""What stands between a provider and its exporter: a count of every drop, and an end to complaints.
+"""What stands between a provider and its exporter: a count of every drop.
 
 Needs the extra `instrumented-sessions[otel]`; imported by `otlp` only.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-_NOISY_LOGGERS = (
-    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
-    "opentelemetry.exporter.otlp.proto.http._log_exporter",
-    "opentelemetry.exporter.otlp.common.http",
-    "opentelemetry.sdk._shared_internal",
-    "opentelemetry.sdk.metrics._internal.export",
-)
-_QUIET_S = 300.0
+from .export_health import EXPORT_HEALTH
 
 
 class Pipe:
     """Counts what goes into a batch processor and what comes out, so that no drop goes uncounted."""
 
-    def __init__(self) -> None:
+    def __init__(self, signal: str) -> None:
+        self.signal = signal
         self._lock = threading.Lock()  # Protects what follows.
         self._pending = 0
         self._capacity = 0
@@ -91,14 +82,10 @@ class CountedExporter:
         self._shut_down = False
 
     def export(self, batch: Sequence[Any]) -> Any:
-        """Export, and count what could not be."""
+        """Export, and count what could not be; never raises."""
         self._pipe.taken(len(batch))
-        try:
-            result = self._exporter.export(batch)
-        except Exception:
-            self._pipe.lost(len(batch))
-            raise
-        if result.name != "SUCCESS":
+        result = None if self._shut_down else export(self._pipe.signal, self._exporter.export, batch)
+        if result is None or result.name != "SUCCESS":
             self._pipe.lost(len(batch))
         return result
 
@@ -111,6 +98,21 @@ class CountedExporter:
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Do what the exporter does."""
         return bool(self._exporter.force_flush(timeout_millis))
+
+
+def export(signal: str, send: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return what an exporter's `send` returns, None when it raises; tell `EXPORT_HEALTH` how it went."""
+    with EXPORT_HEALTH.exporting(signal):
+        try:
+            result = send(*args, **kwargs)
+        except Exception as error:  # Exporters of 1.30 raise what `requests` raises.
+            EXPORT_HEALTH.failed(signal, f"{type(error).__name__}: {error}")
+            return None
+    if result.name == "SUCCESS":
+        EXPORT_HEALTH.worked(signal)
+    else:
+        EXPORT_HEALTH.failed(signal, "not accepted")
+    return result
 
 
 class SpanPipe(Pipe, SpanProcessor):
@@ -155,31 +157,3 @@ class LogPipe(Pipe):
         """Export what is queued."""
         target = self.target
         return True if target is None else bool(target.force_flush(timeout_millis))
-
-
-class QuietLogs(logging.Filter):
-    """Lets an exporter complain once in five minutes: a collector that is down would fill the log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether `record` is logged."""
-        if str(record.msg).startswith("Cannot call collect"):
-            return False  # A reader's last words after a fork; it was taken away on purpose.
-        now = time.monotonic()
-        if now - self._said.get(record.name, float("-inf")) < _QUIET_S:
-            return False
-        self._said[record.name] = now
-        return True
-
-    def install(self) -> None:
-        """Listen to the exporters' loggers."""
-        for name in _NOISY_LOGGERS:
-            logging.getLogger(name).addFilter(self)
-
-    def remove(self) -> None:
-        """Leave them alone."""
-        for name in _NOISY_LOGGERS:
-            logging.getLogger(name).removeFilter(self)

@@ -13,7 +13,8 @@ from .. import live
 from ..observer import AMBIENT
 
 if TYPE_CHECKING:
-    from .otlp import QuietLogs, Signal
+    from .export_health import ExportHealth
+    from .otlp import Signal
     from .prometheus import MetricsServer, PrometheusObserver
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Telemetry:
         self._signals: list[Signal] = []
         self._endpoint: str | None = None
         self._service_name: str | None = None
-        self._quiet: QuietLogs | None = None
+        self._health: ExportHealth | None = None
         self._prometheus: PrometheusObserver | None = None
         self._server: MetricsServer | None = None
         self._exports = False
@@ -94,8 +95,8 @@ class Telemetry:
         if not ended:
             for signal in self._signals:
                 signal.abort()
-        elif self._quiet is not None:
-            self._quiet.remove()
+        elif self._health is not None:
+            self._health.remove()
         return ended
 
     def _export(self, service_name: str | None, endpoint: str | None) -> None:
@@ -112,8 +113,8 @@ class Telemetry:
         from . import otlp
 
         self._exports, self._endpoint, self._service_name = True, endpoint, service_name
-        self._quiet = otlp.QuietLogs()
-        self._quiet.install()
+        self._health = otlp.EXPORT_HEALTH
+        self._health.install(endpoint)
         about = otlp.resource(service_name)
         for signal in otlp.SIGNALS:
             wanted = os.environ.get(f"OTEL_{signal.name.upper()}_EXPORTER", "").strip().lower() != "none"
@@ -149,6 +150,7 @@ class Telemetry:
         if self._signals:
             from . import otlp
 
+            otlp.EXPORT_HEALTH.install(self._endpoint)
             about = otlp.fresh_instance()
             for signal in self._signals:
                 if (
@@ -193,6 +195,9 @@ def setup(
     Calling it again returns the same handle: what is running stays as it is, what was not yet running
     is added. After `close()` it begins anew, and so it does in the child after a fork: with a new
     `service.instance.id` and with histograms and counters at zero.
+
+    While the collector cannot be reached, the exporters' own complaints are kept out of the log: there is
+    one line when exports begin to fail, and one when they work again.
 
     All of it works with OpenTelemetry 1.30 and later. With 1.34 and before, log records have no field
     for an event's name, so it is their attribute `event.name`.

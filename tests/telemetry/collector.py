@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Collector:
     """Keeps spans, metrics and log records by their resource's attributes."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._arrived = threading.Condition()  # Protects what follows.
         self.spans: list[tuple[dict[str, str], Any]] = []
         self.metrics: list[tuple[dict[str, str], Any]] = []
@@ -42,7 +42,7 @@ class Collector:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="collector")
         self._thread.start()
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"

@@ -146,19 +146,81 @@ def test_close_is_bounded_when_the_collector_is_a_black_hole(black_hole: BlackHo
     black_hole.close()
 
 
-@pytest.mark.scenario("O1")
-def test_refused_collector_is_complained_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A collector that is down does not fill the program's log, and close is bounded."""
+class Lines(logging.Handler):
+    """What is said of exports, and an event for each line awaited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = threading.Condition()  # Protects what follows.
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._said:
+            self.texts.append(record.getMessage())
+            self._said.notify_all()
+
+    def wait(self, part: str) -> None:
+        with self._said:
+            assert self._said.wait_for(lambda: any(part in text for text in self.texts), 10), self.texts
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """All that OpenTelemetry and `setup()` log."""
+    lines = Lines()
+    loggers = [logging.getLogger(name) for name in ("opentelemetry", "instrumented_sessions.telemetry")]
+    for logger in loggers:
+        logger.addHandler(lines)
+    yield lines
+    for logger in loggers:
+        logger.removeHandler(lines)
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    telemetry = setup(otlp_endpoint=endpoint)
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.scenario("O1")
+def test_collector_that_goes_and_comes_is_told_of_in_two_lines(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One when exports begin to fail, one when they work again, whatever the exporters say meanwhile."""
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "50")
+    port = free_port()
+    telemetry = setup(otlp_endpoint=f"http://127.0.0.1:{port}")
+    tell(story.called(1), story.returned(1, slow=True))
+    lines.wait("does not reach")
+    collector = Collector(port)
+    try:
+        lines.wait("again")
+        collector.metric("mcp.client.operation.duration")
+        assert telemetry.close(15.0)
+    finally:
+        collector.close()
+    down, up = lines.texts
+    assert down.startswith(f"telemetry does not reach http://127.0.0.1:{port}")
+    assert "refused" in down
+    assert up == f"telemetry reaches http://127.0.0.1:{port} again"
+
+
+@pytest.mark.scenario("O1")
+def test_refused_collector_does_not_hold_the_program_up(lines: Lines) -> None:
+    """One line, and close is bounded."""
+    telemetry = setup(otlp_endpoint=f"http://127.0.0.1:{free_port()}")
     tell(story.called(1), story.returned(1))
     before = time.monotonic()
     telemetry.close(1.0)
     assert time.monotonic() - before < 5.0
-    for logger in {record.name for record in caplog.records if record.name.startswith("opentelemetry")}:
-        assert len([record for record in caplog.records if record.name == logger]) == 1
+    assert len(lines.texts) == 1
+
+
+def test_complaints_of_the_programs_own_exporters_are_left_alone(lines: Lines, telemetry: Telemetry) -> None:
+    """Only what our exports say is replaced, though the loggers are the same."""
+    logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").warning("theirs")
+    assert lines.texts == ["theirs"]
 
 
 def test_prometheus_alone_exports_nothing_over_otlp() -> None:
