@@ -89,6 +89,11 @@ class CallBook:
     ) -> None:
         """End the calls that were sent; the others go on with the next generation."""
         sent = [call for call in record.calls if call.sent]
+        for call in record.calls:
+            # All at once, so that they ask for the next session, and its permit, in the order they came in.
+            if call.acquisition is not None and call.acquisition.granted_at is None:
+                self.release(call, Outcome.ERROR)
+                self._pool.do(Grant(call))
         record.calls.clear()
         for call in sent:
             error = make_error(call)

@@ -50,7 +50,7 @@ class Disconnect:
 
 @dataclass(frozen=True)
 class Grant:
-    """Tell a call that it has its permit."""
+    """Tell a call that waits for its permit that it has it, or need not wait for this one any more."""
 
     call: CallTicket
 
