@@ -45,6 +45,12 @@ class Evidence:
     other_cpu_s: float = 0.0
     """The busiest Python thread besides the loop's."""
 
+    @property
+    def other_kept_gil(self) -> bool:
+        """Whether, if somebody kept the GIL, it was not the loop's thread."""
+        enough_s = min(self.window_s / 2, self.enough_s)
+        return self.other_cpu_s > enough_s and self.other_cpu_s > 2 * (self.cpu_s or 0.0)
+
     def items(self) -> tuple[tuple[str, float], ...]:
         """Return what is known, for `StallReport.evidence`."""
         return tuple(

@@ -18,6 +18,7 @@ from ..events import Event
 from ..live import Reading
 from ..observer import Announcer
 from ..vocabulary import StallCause
+from .bystanders import Bystanders
 from .collector import CollectorProbe
 from .held import HeldStacks
 from .measurement import Turn
@@ -66,6 +67,7 @@ class Engine:
         self._registry = Registry(self._collector)
         self._thread: threading.Thread | None = None  # Protected by the registry's lock.
         self._held: HeldStacks | None = None
+        self._bystanders: Bystanders | None = None
         self._stopped = False
         self._bell = threading.Lock()  # Held by the thread; to release it is to wake the thread.
         self._bell.acquire()
@@ -187,7 +189,7 @@ class Engine:
 
     def _run(self) -> None:
         probe, held = OwnProbe(), HeldStacks()
-        self._held = held
+        self._held, self._bystanders = held, Bystanders(held)
         self._collector.start()
         self._thread_cpu_s = 0.0
         planned = time.monotonic()
@@ -232,7 +234,8 @@ class Engine:
         now = time.monotonic()
         next_at = now + _LONGEST_SLEEP_S
         entries: list[Entry] = []
-        for entry in list(self._registry.entries.values()):
+        watched = list(self._registry.entries.values())
+        for entry in watched:
             if (at := entry.watched.glance(now)) is None:
                 entries.append(entry)
             else:
@@ -249,6 +252,10 @@ class Engine:
                 next_at = min(next_at, self._look(entry, turn, held))
             except Exception:
                 self._fail("could not look at a loop")
+        if self._bystanders is not None:
+            own = {threading.get_ident()}
+            busy = own.union(entry.seat.thread_id for entry in watched if entry.seat is not None)
+            self._bystanders.arm(now, busy, next_at - now + _SLACK_S)
         return next_at
 
     def _look(self, entry: Entry, turn: Turn, held: HeldStacks) -> float:

@@ -111,19 +111,34 @@ def gil_wait_s(before: OwnReading, after: OwnReading) -> float | None:
     return max(after.switches - before.switches - 2, 0) * sys.getswitchinterval()
 
 
-def threads_cpu_s() -> dict[int, float]:
-    """Return the CPU time of every Python thread in seconds, by thread id; empty where it is not Linux."""
+def cpu_clock_of(native_id: int) -> int:
+    """Return the CPU clock of a thread on Linux.
+
+    It is what the C library makes of a thread too; made from the kernel's id, it is safe to use when the
+    thread has ended.
+    """
+    return (~native_id << 3) | 6
+
+
+def native_ids() -> dict[int, int]:
+    """Return the kernel's id of every Python thread, by thread id; empty where it is not Linux."""
     if not sys.platform.startswith("linux"):
         return {}
+    return {
+        thread.ident: thread.native_id
+        for thread in threading.enumerate()
+        if thread.ident is not None and thread.native_id is not None
+    }
+
+
+def threads_cpu_s() -> dict[int, float]:
+    """Return the CPU time of every Python thread in seconds, by thread id; empty where it is not Linux."""
     found: dict[int, float] = {}
-    for thread in threading.enumerate():
-        if thread.ident is not None and thread.native_id is not None:
-            try:
-                # What the C library makes of a thread; made from the kernel's id it is safe to use after the
-                # thread has ended.
-                found[thread.ident] = time.clock_gettime((~thread.native_id << 3) | 6)
-            except OSError:
-                continue
+    for ident, native_id in native_ids().items():
+        try:
+            found[ident] = time.clock_gettime(cpu_clock_of(native_id))
+        except OSError:
+            continue  # It has ended.
     return found
 
 

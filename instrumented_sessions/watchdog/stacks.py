@@ -119,16 +119,20 @@ def _has_just_called(frame: FrameType) -> bool:
     case is it this frame that kept it.
     """
     code, position = frame.f_code.co_code, frame.f_lasti
-    return 0 <= position < len(code) and dis.opname[code[position]].startswith("CALL")
+    while position > 0 and dis.opname[code[position]] == "CACHE":
+        position -= 2  # Room that belongs to the instruction before it.
+    return position >= 0 and dis.opname[code[position]].startswith("CALL")
 
 
 def held_stack(frames: tuple[CodeLocation, ...], base: CodeType | None = None) -> Stack:
     """Return a stack of which only the names are known, as `read_stack` does of one that is there."""
     inside = 0
-    if base is not None:
+    if base is not None and len(frames) < MAX_FRAMES:
         name = (base.co_name, base.co_filename)
-        inside = next((depth for depth in range(len(frames), 0, -1) if frames[depth - 1][:2] == name), 0)
-    return Stack(frames[-MAX_FRAMES:], inside, (), False)
+        inside = next(
+            (depth for depth in range(len(frames), 0, -1) if frames[depth - 1][:2] == name), len(frames)
+        )
+    return Stack(frames, inside, (), _is_idle(frames, inside))
 
 
 _COROUTINE = 0x80 | 0x100 | 0x200  # inspect.CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR

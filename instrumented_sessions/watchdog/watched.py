@@ -209,12 +209,12 @@ class WatchedLoop:
         cause = decide(evidence)
         if cause is not StallCause.UNKNOWN or not stall.stall_id:
             stall.cause, stall.evidence = cause, evidence.items()
-        busiest = stall.measurement.busiest_thread_id
-        if cause is StallCause.GIL and evidence.other_cpu_s > evidence.window_s / 2 and turn.frames:
-            # Another thread kept everybody waiting: it is to blame, whatever the loop was about to do.
-            stack = read_stack(turn.frames.get(busiest))
-            stall.samples, stall.certain = Samples(), stack.in_call
-            stall.samples.add(stack, None)
+        if cause is StallCause.GIL and evidence.other_kept_gil:
+            # Another thread kept everybody waiting: whatever the loop was about to do is not to blame.
+            frames = turn.held.get(stall.measurement.busiest_thread_id)
+            stall.samples, stall.certain = Samples(), frames is not None
+            if frames is not None:
+                stall.samples.add(held_stack(frames), None)
 
     def _answer(self, beat: LateBeat, turn: Turn) -> list[Event]:
         """Take note of a heartbeat that came at last."""

@@ -17,6 +17,7 @@ from instrumented_sessions.watchdog.stacks import (
     Origin,
     Samples,
     Stack,
+    held_stack,
     origin_of,
     read_stack,
 )
@@ -165,3 +166,45 @@ def test_idle_samples_blame_nobody() -> None:
     samples.add(stack_of(("main", "/srv/app/main.py"), idle=True), None)
     assert samples.culprit is None
     assert samples.idle == 1
+
+
+def test_stack_of_names_alone_is_read_like_one_that_is_there() -> None:
+    """What was taken while the GIL was held blames the same line, and an idle loop nobody."""
+    base = asyncio.Handle._run.__code__
+    run = CodeLocation("_run", base.co_filename, 88)
+    main = CodeLocation("main", "/srv/app/main.py", 9)
+    leaf = CodeLocation("leaf", "/srv/app/a.py", 1)
+    assert held_stack((main, run, leaf), base).culprit == leaf
+    waiting = held_stack((main, CodeLocation("_run_once", base.co_filename, 1)), base)
+    assert waiting.culprit is None
+    assert held_stack((main, leaf)).culprit == leaf
+
+
+def test_innermost_call_is_told_from_code_that_went_on() -> None:
+    """Only right after a call is it this frame that kept the GIL."""
+
+    def calls() -> Stack:
+        return read_stack(sys._getframe())
+
+    assert calls().in_call
+    stacks: list[Stack] = []
+    going_on = threading.Event()
+    done = threading.Event()
+
+    def spin() -> None:
+        number = 0
+        going_on.set()
+        while not stop:
+            number += 1
+        done.set()
+
+    stop: list[int] = []
+    thread = threading.Thread(target=spin)
+    thread.start()
+    going_on.wait(5)
+    while not stacks or stacks[-1].in_call:
+        stacks.append(read_stack(sys._current_frames()[thread.ident or 0]))
+    stop.append(1)
+    thread.join()
+    assert stacks[-1].frames[-1].function == "spin"
+    assert done.is_set()
