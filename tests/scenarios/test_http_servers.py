@@ -208,10 +208,8 @@ async def test_wrong_first_answer_is_a_typed_error_at_once(
 
 
 @pytest.mark.scenario("S31")
-async def test_program_that_is_no_server_is_a_typed_error_at_once(
-    manager: SessionManager, door: Door
-) -> None:
-    """A child that ends, a page instead of an answer, a command that is not there."""
+async def test_program_that_is_no_server_is_a_typed_error(manager: SessionManager, door: Door) -> None:
+    """A child that ends before it answers, or speaks a version from another world."""
     for way, category in (("exits", OpenFailure.COMMAND), ("version", OpenFailure.PROTOCOL)):
         with pytest.raises(SessionOpenError) as caught:
             await door.session(manager, raw_stdio(way, id=way), timeout_s=LIMIT_S)
