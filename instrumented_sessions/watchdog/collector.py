@@ -12,15 +12,17 @@ _SHORTEST_PAUSE_S = 0.001
 
 
 class CollectorProbe:
-    """Notes when the garbage collector ran, in any thread, from `start` to `stop`."""
+    """Notes when the garbage collector ran, in any thread, while entered."""
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._pauses: deque[tuple[float, float]] = deque(maxlen=64)
 
-    def start(self) -> None:
-        """Take notes from now on."""
+    def __enter__(self) -> None:
         gc.callbacks.append(self._on_collection)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """Take no more notes."""

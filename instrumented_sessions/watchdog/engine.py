@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,6 @@ class Engine:
         self._registry = Registry(self._collector)
         self._thread: threading.Thread | None = None  # Protected by the registry's lock.
         self._held: HeldStacks | None = None
-        self._bystanders: Bystanders | None = None
         self._stopped = False
         self._bell = threading.Lock()  # Held by the thread; to release it is to wake the thread.
         self._bell.acquire()
@@ -188,27 +188,35 @@ class Engine:
             pass  # It has been rung already.
 
     def _run(self) -> None:
-        probe, held = OwnProbe(), HeldStacks()
-        self._held, self._bystanders = held, Bystanders(held)
-        self._collector.start()
-        self._thread_cpu_s = 0.0
-        planned = time.monotonic()
         try:
-            while self._goes_on(held):
-                # What it did while awake is no lateness.
-                planned = max(planned, time.monotonic())
-                before = probe.read()
-                self._bell.acquire(timeout=max(planned - time.monotonic(), 0.0))
-                planned = self._turn(planned, before, probe, held)
-                self._count_cost()
+            with closing(OwnProbe()) as probe, closing(HeldStacks()) as held, self._collector:
+                self._held = held
+                self._watch(probe, held)
         except Exception:
             self._fail("ended")
             with self._registry.lock:
                 self._thread = None  # The next loop to be watched starts another.
-        finally:
-            self._collector.stop()
-            held.close()
-            probe.close()
+
+    def _watch(self, probe: OwnProbe, held: HeldStacks) -> None:
+        bystanders = Bystanders(held)
+        self._thread_cpu_s = 0.0
+        planned = time.monotonic()
+        while self._goes_on(held):
+            # What it did while awake is no lateness.
+            planned = max(planned, time.monotonic())
+            before = probe.read()
+            self._bell.acquire(timeout=max(planned - time.monotonic(), 0.0))
+            now = time.monotonic()
+            try:
+                planned = self._turn(now, planned, before, probe, held)
+                threads = {threading.get_ident()}.union(
+                    entry.seat.thread_id for entry in self._registry if entry.seat is not None
+                )
+                bystanders.arm(now, threads, planned - now + _SLACK_S)
+            except Exception:
+                self._fail("failed in one turn")
+                planned = now + _LONGEST_SLEEP_S
+            self._count_cost()
 
     def _goes_on(self, held: HeldStacks) -> bool:
         """Say good-bye to loops that leave; returns whether there is more to do."""
@@ -229,13 +237,13 @@ class Engine:
                 self._fail("could not part with a loop")
             self._registry.gone(entry)
 
-    def _turn(self, planned: float, before: OwnReading, probe: OwnProbe, held: HeldStacks) -> float:
+    def _turn(
+        self, now: float, planned: float, before: OwnReading, probe: OwnProbe, held: HeldStacks
+    ) -> float:
         """Look at every loop once; returns when to look again."""
-        now = time.monotonic()
         next_at = now + _LONGEST_SLEEP_S
         entries: list[Entry] = []
-        watched = list(self._registry.entries.values())
-        for entry in watched:
+        for entry in list(self._registry.entries.values()):
             if (at := entry.watched.glance(now)) is None:
                 entries.append(entry)
             else:
@@ -252,10 +260,6 @@ class Engine:
                 next_at = min(next_at, self._look(entry, turn, held))
             except Exception:
                 self._fail("could not look at a loop")
-        if self._bystanders is not None:
-            own = {threading.get_ident()}
-            busy = own.union(entry.seat.thread_id for entry in watched if entry.seat is not None)
-            self._bystanders.arm(now, busy, next_at - now + _SLACK_S)
         return next_at
 
     def _look(self, entry: Entry, turn: Turn, held: HeldStacks) -> float:
