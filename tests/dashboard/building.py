@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from dashboard.rows import Batch, Point, Resource, Span, SpanEvent, classify
+from instrumented_sessions_dashboard.rows import Batch, Point, Resource, Span, SpanEvent, classify
+
 from instrumented_sessions.telemetry import catalog
 
 T0 = 1_800_000_000.0

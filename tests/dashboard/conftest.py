@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-
-from dashboard.app import create_app
-from dashboard.server import Server, listen
+from instrumented_sessions_dashboard.app import create_app
+from instrumented_sessions_dashboard.server import Server, listen
 
 LIMIT_S = 10.0
 
@@ -90,5 +89,5 @@ def serving(*, host: str = "127.0.0.1", port: int = 0, **options: Any) -> Iterat
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     """A dashboard with a database file."""
-    with serving(db=tmp_path / "dashboard.db") as found:
+    with serving(db=tmp_path / "instrumented_sessions_dashboard.db") as found:
         yield found

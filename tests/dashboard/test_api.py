@@ -255,7 +255,7 @@ def as_protobuf(body: bytes) -> bytes:
 
 def test_partial_success_for_too_many_series(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points beyond the bound are rejected in the answer's own field."""
-    monkeypatch.setattr("dashboard.store.write.MAX_SERIES", 0)
+    monkeypatch.setattr("instrumented_sessions_dashboard.store.write.MAX_SERIES", 0)
     metric = {
         "name": catalog.SESSIONS.name,
         "gauge": {"dataPoints": [{"asInt": "3", "timeUnixNano": "9"}]},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from instrumented_sessions_dashboard.app import create_app
+from instrumented_sessions_dashboard.guard import is_loopback
 
-from dashboard.app import create_app
-from dashboard.guard import is_loopback
 from tests.dashboard.agent import agent, session
 from tests.dashboard.conftest import Served, serving
 

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from dashboard.server import HOSTS_VARIABLE, TOKEN_VARIABLE, main
+from instrumented_sessions_dashboard.server import HOSTS_VARIABLE, TOKEN_VARIABLE, main
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 20.0

@@ -7,8 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from dashboard.sketch import bounds_of, bucket_of, percentiles
+from instrumented_sessions_dashboard.sketch import bounds_of, bucket_of, percentiles
 
 
 @given(st.floats(1e-6, 1e6))

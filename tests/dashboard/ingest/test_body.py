@@ -6,9 +6,8 @@ import gzip
 import zlib
 
 import pytest
-
-from dashboard.ingest import BadInputError
-from dashboard.ingest.body import decompress, media_type
+from instrumented_sessions_dashboard.ingest import BadInputError
+from instrumented_sessions_dashboard.ingest.body import decompress, media_type
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
+from instrumented_sessions_dashboard.ingest import BadInputError, parse
+from instrumented_sessions_dashboard.rows import Batch, Work
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
@@ -25,8 +27,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, Status, StatusCode
 
-from dashboard.ingest import BadInputError, parse
-from dashboard.rows import Batch, Work
 from instrumented_sessions.telemetry import catalog
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"

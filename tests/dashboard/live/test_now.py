@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from instrumented_sessions_dashboard.live import Live
+from instrumented_sessions_dashboard.rows import Span, SpanEvent
+from instrumented_sessions_dashboard.schemas import Now
 
-from dashboard.live import Live
-from dashboard.rows import Span, SpanEvent
-from dashboard.schemas import Now
 from instrumented_sessions.telemetry import catalog
 from tests.dashboard.building import AGENT, OTHER_AGENT, T0, batch, gauge, lock_wait, report_of, span
 
@@ -257,7 +257,7 @@ def test_verdict_is_unknown_when_everybody_fell_silent(live: Live, clock: Clock)
 
 def test_restored_reports_show_until_they_are_stale(live: Live, clock: Clock) -> None:
     """After a restart of the dashboard, waits that were reported before are there."""
-    from dashboard.store.protocol import StoredSpan
+    from instrumented_sessions_dashboard.store.protocol import StoredSpan
 
     live.restore([StoredSpan(report_of(lock_wait(start=T0 - 20), 15.0), T0 - 5)])
     assert len(live.now().waits) == 1

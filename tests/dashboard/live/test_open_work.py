@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from instrumented_sessions_dashboard.live.open_work import MAX_OPEN, SILENT_AFTER_S, SLACK_S, OpenTable
 
-from dashboard.live.open_work import MAX_OPEN, SILENT_AFTER_S, SLACK_S, OpenTable
 from instrumented_sessions.telemetry import catalog
 from tests.dashboard.building import T0, lock_wait, report_of, span
 

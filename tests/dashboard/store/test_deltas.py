@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from dashboard.store.deltas import delta, last
+from instrumented_sessions_dashboard.store.deltas import delta, last
+
 from tests.dashboard.building import T0, counter, histogram
 
 LOW, HIGH = (0.0, 0.1), (1.0, math.inf)

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from instrumented_sessions_dashboard.rows import Batch, Span, Work
+from instrumented_sessions_dashboard.store import SQLiteStore, StoreBusyError, StoreError, sqlite, window
+from instrumented_sessions_dashboard.store.connections import Database
+from instrumented_sessions_dashboard.store.retention import CHUNK_ROWS, delete_chunk, delete_rollups
 
-from dashboard.rows import Batch, Span, Work
-from dashboard.store import SQLiteStore, StoreBusyError, StoreError, sqlite, window
-from dashboard.store.connections import Database
-from dashboard.store.retention import CHUNK_ROWS, delete_chunk, delete_rollups
 from instrumented_sessions.telemetry import catalog
 from tests.dashboard.building import T0, batch, counter, gauge, histogram, lock_wait, report_of, span
 
@@ -227,7 +227,7 @@ def test_database_that_stays_locked_is_a_passing_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sender is told to try again, and the writer goes on when it can."""
-    monkeypatch.setattr("dashboard.store.connections._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("instrumented_sessions_dashboard.store.connections._BUSY_TIMEOUT_S", 0.05)
     store = SQLiteStore(tmp_path / "d.db", clock=lambda: T0)
     put(store, batch(lock_wait()))
     with held_up(tmp_path / "d.db"):
@@ -254,7 +254,7 @@ def test_full_queue_refuses_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_series_without_bound_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender that makes up label values fills neither memory nor disk."""
-    monkeypatch.setattr("dashboard.store.write.MAX_SERIES", 2)
+    monkeypatch.setattr("instrumented_sessions_dashboard.store.write.MAX_SERIES", 2)
     store = SQLiteStore(tmp_path / "d.db", clock=lambda: T0)
     points = [counter(1, at=T0 + 1, transport=f"t{i}") for i in range(5)]
     assert store.submit(batch(*points), T0).result(5) == 3
