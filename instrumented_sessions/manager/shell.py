@@ -28,6 +28,8 @@ from .portal_stall import PortalStall
 from .records import CallTicket, CloseTicket, Gate, Opening, Record, RequestTicket, Ticket
 from .statistics import ManagerStatistics, statistics_of
 
+_SNAPSHOT_REUSE = 10
+"""How many times as old as it cost a snapshot may be that is shown in an error."""
 _SWEEP_MIN_S, _SWEEP_MAX_S = 0.02, 5.0
 _DEAD_CALLER_GRACE_S = 1.0
 """How long after its limit a ticket is ended for a caller whose loop does not run any more."""
@@ -54,6 +56,7 @@ class Shell:
         self._pause_timer: asyncio.TimerHandle | None = None
         self._opening_timers: dict[Opening, asyncio.TimerHandle] = {}
         self._drain_timers: dict[Ticket, asyncio.TimerHandle] = {}
+        self._snapshot: tuple[ManagerStatistics | None, float, float] = (None, 0.0, 0.0)
 
     # -- from any thread ----------------------------------------------------------------------
 
@@ -78,11 +81,24 @@ class Shell:
             return False
         with self.pool.mutex:
             chain = chain_of(self.pool, ticket)
-            snapshot = statistics_of(self.pool, list(self.tickets))
+            snapshot = self._snapshot_of_an_error()
             error = timeout_error(ticket, snapshot, chain)
         ticket.ended_phase = chain.phase
         ticket.settle(Outcome.TIMEOUT, error=error)
         return True
+
+    def _snapshot_of_an_error(self) -> ManagerStatistics:
+        """Return a snapshot that is at most some times as old as it cost; `pool.mutex` must be held.
+
+        With very many sessions it takes milliseconds, during which the portal waits, and when a
+        transport hangs, very many limits pass at once.
+        """
+        snapshot, taken_at, cost_s = self._snapshot
+        now = self.clock.monotonic()
+        if snapshot is None or now - taken_at > _SNAPSHOT_REUSE * cost_s:
+            snapshot = statistics_of(self.pool, list(self.tickets))
+            self._snapshot = snapshot, now, self.clock.monotonic() - now
+        return snapshot
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -224,7 +240,7 @@ class Shell:
         if opening.gate is not Gate.SERVER:
             return
         with self.pool.mutex:
-            snapshot = statistics_of(self.pool, list(self.tickets))
+            snapshot = self._snapshot_of_an_error()
         phase = opening.phase
         cause = TimeoutError(f"{opening.name} passed its limit of {limit_s:g} s in phase {phase}")
 
