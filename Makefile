@@ -3,12 +3,14 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types layers test-fast test-browser picture test-mcp1 test-otel-oldest \
-	test-pythons bench wheel requirements clean
+	test-pythons bench bench-scenarios bench-scenarios-full wheel requirements clean
 
 INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
 FAST := -m "not slow and not browser"
 # What depends on mcp; the dashboard, Grafana and the packaging do not.
 MCP_SUITE := --ignore=tests/dashboard --ignore=tests/grafana --ignore=tests/house -m "not browser"
+# Two at a time, and the tests of a file together: most of a test's time is waiting for processes.
+TWO := -n 2 --dist loadfile
 PATHS := $(wildcard instrumented_sessions dashboard grafana benchmarks examples tests setup.py)
 
 help: ## List the targets
@@ -19,7 +21,7 @@ demo: .venv-demo/.ready ## Run the demonstration; ARGS="--duration 60 --headless
 	@.venv-demo/bin/instrumented-sessions demo $(ARGS)
 
 test: .venv/.ready .venv-core/.ready chromium ## Run the tests, and install what they need
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest $(TWO) $(ARGS)
 
 check: lint types layers test-fast ## Run the linter, the type checker, the layers and the fast tests
 
@@ -37,7 +39,7 @@ layers: .venv/.ready ## Check that imports never point up
 	@.venv/bin/lint-imports
 
 test-fast: .venv/.ready .venv-core/.ready ## Run the tests that take no more than seconds
-	@.venv/bin/python -m pytest $(FAST) $(ARGS)
+	@.venv/bin/python -m pytest $(TWO) $(FAST) $(ARGS)
 
 test-browser: .venv/.ready chromium ## Run the tests that drive a browser
 	$(call suite,.venv,-m browser)
@@ -56,11 +58,17 @@ test-pythons: .venv-core/.ready ## Run the fast tests on each Python from 3.10 t
 	@failed=; for found in $$(requirements/interpreters.sh); do \
 		version=$${found%%=*}; python=$${found#*=}; echo "== Python $$version: $$python"; \
 		{ $(MAKE) --no-print-directory ".venv-$$version/.ready" PYTHON="$$python" && \
-		".venv-$$version/bin/python" -m pytest $(FAST) $(ARGS); } || failed="$$failed $$version"; \
+		".venv-$$version/bin/python" -m pytest $(TWO) $(FAST) $(ARGS); } || failed="$$failed $$version"; \
 	done; [ -z "$$failed" ] || { echo "Failed on Python$$failed"; exit 1; }
 
 bench: .venv/.ready ## Measure what the README states; SHORT=1 takes a few minutes
 	@.venv/bin/python -m benchmarks $(if $(SHORT),--short) $(ARGS)
+
+bench-scenarios: .venv/.ready ## Measure what the scenarios promise, in a minute or two
+	@.venv/bin/python -m benchmarks.scenarios --short $(ARGS)
+
+bench-scenarios-full: .venv/.ready ## The same in full; writes docs/benchmarks-scenarios.md
+	@.venv/bin/python -m benchmarks.scenarios $(ARGS)
 
 wheel: .venv/.ready ## Build a wheel into dist/
 	@.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
@@ -87,6 +95,6 @@ chromium:
 
 # pytest's exit code 5 means that none was selected: said, but no failure, as a suite may be yet to come.
 define suite
-	@$(1)/bin/python -m pytest $(2) $(ARGS) || { code=$$?; [ $$code -eq 5 ] || exit $$code; \
+	@$(1)/bin/python -m pytest $(TWO) $(2) $(ARGS) || { code=$$?; [ $$code -eq 5 ] || exit $$code; \
 		echo "No test was selected by: pytest $(2)"; }
 endef

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the dashboard is not installed")
+for module in ("fastapi", "instrumented_sessions_dashboard"):
+    pytest.importorskip(module, reason="the dashboard is not installed")
 
 from tests.dashboard.conftest import serving
 
