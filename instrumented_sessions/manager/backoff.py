@@ -37,7 +37,7 @@ class Backoff:
     @property
     def idle(self) -> bool:
         """Whether it can be forgotten."""
-        return not self.failures and not self.queue and self.probe is None and self.retry_at is None
+        return not self.failures and not self.queue and self.probe is None
 
     def passes(self, opening: Opening) -> bool:
         """Let `opening` through, or put it into the queue."""
@@ -87,8 +87,9 @@ class Backoff:
         return released
 
     def stable(self) -> None:
-        """Note that a session lived long enough to trust the transport again."""
-        self.failures = 0
+        """Note that a session lived long; the transport is trusted again, unless it has failed since."""
+        if not self._suspect:
+            self.failures = 0
 
     def left(self, opening: Opening) -> Opening | None:
         """Forget an opening that nobody wants, and return the probe that takes its place, if any."""

@@ -165,6 +165,18 @@ def test_loss_of_an_old_session_does_not_end_a_pause() -> None:
     assert [owner.name for owner in world.owners] == ["w/a#1", "w/b#1"]
 
 
+def test_loss_of_an_old_session_does_not_let_two_probes_go() -> None:
+    """After a pause that nobody waited for, the next attempt is alone, whatever was lost meanwhile."""
+    world = after(
+        Scenario(
+            "", (Wants("ann", "w/b"), Wants("bob", "w/a"), Wants("cyd", "w/b")), ("w/a",), fails=1, losses=1
+        ),
+        *("ann asks", "portal hears ann", "w/b#1 fails", "w/a#1 dies", "time goes by", "tick"),
+        *("bob asks", "portal hears bob", "cyd asks", "portal hears cyd"),
+    )
+    assert [owner.name for owner in world.owners if not owner.ended] == ["w/a#2"]
+
+
 def test_call_that_waits_for_a_permit_is_not_sent_on_a_drained_connection() -> None:
     """When a draining session's connection ends by itself, its queue does not go there any more."""
     replay(
