@@ -166,7 +166,9 @@ class Flights:
         self._end_opening(opening, outcome, now, category=category, error=cause)
         for ticket, error in zip(tickets, errors, strict=True):
             self.forget_request(ticket)
-            self._pool.answer(ticket, outcome, error=error)
+            # The opening was cancelled, its callers were not.
+            answer = Outcome.REFUSED if outcome is Outcome.CANCELLED else outcome
+            self._pool.answer(ticket, answer, error=error)
         if outcome is Outcome.CANCELLED:
             self._pool.gates.forget(opening)
         self._pool.gates.make_room()

@@ -217,3 +217,18 @@ def test_closing_manager_connects_nobody() -> None:
         *("ann asks", "portal hears ann", "bob asks", "portal hears bob", "close asks", "portal hears close"),
     )
     assert [owner.name for owner in world.owners] == ["w/a#1"]
+
+
+def test_close_refuses_those_who_wait_for_the_opening_whichever_gate_it_is_at() -> None:
+    """The opening is cancelled; its callers are not, and do not read that they were."""
+    world = after(
+        Scenario(
+            "",
+            (Wants("ann", "w/a"), Wants("bob", "w/b"), Closes("a", "w/a"), Closes("b", "w/b")),
+            settings={"permits": 1},
+        ),
+        *("ann asks", "portal hears ann", "bob asks", "portal hears bob"),
+        *("b asks", "portal hears b", "a asks", "portal hears a"),
+    )
+    assert [actor.ticket.outcome for actor in world.actors[:2]] == [Outcome.REFUSED] * 2
+    assert {event.outcome for event in world.said(OpeningEnded)} == {Outcome.CANCELLED}
