@@ -23,11 +23,14 @@ class Owner:
     thread_id, thread_name = 1, "portal"
 
     def __init__(self, world: World, opening: Opening) -> None:
+        self.name: str
         self._world = world
         self.opening = opening
         self.record = opening.record
         self.generation = opening.generation
-        self.name = f"{opening.record.key}#{opening.generation}"
+        name = f"{opening.record.key}#{opening.generation}"
+        # A key's next handle counts from 1 again.
+        self.name = name + "'" * sum(owner.name.rstrip("'") == name for owner in world.owners)
         self.open = False
         """Whether it has its client."""
         self.leaving = self.aborted = self.ended = False

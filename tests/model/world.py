@@ -74,7 +74,9 @@ class World:
         self._early = scenario.early
         self._transports: dict[str, ModelTransport] = {}
         self._warm_up()
-        self.actors: list[Actor[Any]] = [self._actor(spec) for spec in scenario.actors]
+        self.actors: list[Actor[Any]] = []
+        for spec in scenario.actors:
+            self.add(spec)
         self.trace.clear()
         self.events.clear()
 
@@ -93,14 +95,13 @@ class World:
         """The latest handle of a key."""
         return next(r for r in reversed(self.records) if r.key == SessionKey(*key.split("/")))
 
-    def _actor(self, spec: Wants | Calls | Closes) -> Actor[Any]:
-        if isinstance(spec, Wants):
-            return Requester(self, spec.name, spec.key, spec.limit_s)
-        if isinstance(spec, Calls):
-            return Caller(self, spec.name, spec.key, spec.limit_s)
-        if spec.key is None:
-            return ManagerCloser(self, spec.name, None, spec.limit_s)
-        return Closer(self, spec.name, spec.key, spec.limit_s)
+    def add(self, spec: Wants | Calls | Closes) -> Actor[Any]:
+        """Let somebody in."""
+        kinds: dict[type, type[Actor[Any]]] = {Wants: Requester, Calls: Caller, Closes: Closer}
+        kind = ManagerCloser if spec.key is None else kinds[type(spec)]
+        actor = kind(self, spec.name, spec.key, spec.limit_s)
+        self.actors.append(actor)
+        return actor
 
     def _warm_up(self) -> None:
         for key in self.scenario.warm:
