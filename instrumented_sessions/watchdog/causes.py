@@ -10,6 +10,10 @@ STARVED_SHARE = 0.2
 """A thread is starved if it gets less than this part of the CPU time it could use."""
 
 
+ASKED_S = 0.02
+"""Native code keeps the GIL if the watchdog asks for it for longer than this: every 5 ms, by default."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What was measured over a window of a stall; seconds. None where the system cannot tell."""
@@ -21,7 +25,7 @@ class Evidence:
     cpu_s: float | None = None
     """The loop's thread was on a CPU."""
     run_delay_s: float | None = None
-    """The loop's thread was runnable but not scheduled, as far as the system has booked it."""
+    """The loop's thread was runnable but not scheduled, as far as is booked."""
     runnable: float = 0.0
     """The share of samples in which the loop's thread was running or runnable, 0 to 1."""
     sleeping: float = 0.0
@@ -78,24 +82,30 @@ def decide(evidence: Evidence) -> StallCause:
         return StallCause.THROTTLED
     if evidence.run_delay_s is None:
         return StallCause.UNKNOWN
+    busy_s = evidence.cpu_s + evidence.run_delay_s
+    if evidence.late_s <= half_s and evidence.runnable > evidence.sleeping + evidence.idle:
+        # The system books a delay only when it ends: runnable without a CPU is a delay that goes on.
+        busy_s = evidence.window_s
+    if busy_s > half_s:
+        return _decide_on_cpu(evidence) if evidence.cpu_s > STARVED_SHARE * busy_s else StallCause.STARVED
     if evidence.late_s > half_s:
-        return _decide_late(evidence, evidence.run_delay_s, half_s)
-    return _decide_on_time(evidence, evidence.cpu_s, evidence.run_delay_s)
+        return _decide_late(evidence, half_s)
+    return _decide_on_time(evidence)
 
 
 def _decide_on_cpu(evidence: Evidence) -> StallCause:
     """The loop's thread had a CPU; did it let other Python threads run?"""
     if evidence.late_s <= (evidence.window_s - evidence.asleep_s) / 2:
         return StallCause.CPU
-    # A watchdog that was starved proves nothing about the GIL.
-    kept = evidence.gil_wait_s is None or evidence.gil_wait_s > evidence.late_s / 2
-    starved = (evidence.own_run_delay_s or 0.0) > evidence.late_s / 2
-    return StallCause.GIL if kept and not starved else StallCause.CPU
+    # A watchdog that waited for a CPU proves nothing about the GIL; one that asked for the GIL again and
+    # again does, because Python code gives it up at the first request.
+    asked = evidence.gil_wait_s is None or evidence.gil_wait_s > max(evidence.late_s / 4, ASKED_S)
+    return StallCause.GIL if asked else StallCause.CPU
 
 
-def _decide_late(evidence: Evidence, run_delay_s: float, half_s: float) -> StallCause:
-    """The watchdog itself could not run for most of the window."""
-    if (evidence.own_run_delay_s or 0.0) > half_s or run_delay_s > half_s:
+def _decide_late(evidence: Evidence, half_s: float) -> StallCause:
+    """The watchdog itself could not run for most of the window, and the loop's thread did not either."""
+    if (evidence.own_run_delay_s or 0.0) > half_s:
         return StallCause.STARVED
     if (evidence.gil_wait_s or 0.0) > half_s:
         return StallCause.GIL
@@ -104,14 +114,8 @@ def _decide_late(evidence: Evidence, run_delay_s: float, half_s: float) -> Stall
     return StallCause.UNKNOWN
 
 
-def _decide_on_time(evidence: Evidence, cpu_s: float, run_delay_s: float) -> StallCause:
-    """The watchdog ran, the loop did not."""
-    off_cpu_s = max(evidence.window_s - cpu_s - run_delay_s, 0.0)
-    if evidence.runnable > evidence.sleeping:
-        # The system books a delay only when it ends: runnable without a CPU is a delay that goes on.
-        run_delay_s, off_cpu_s = run_delay_s + off_cpu_s, 0.0
-    if cpu_s + run_delay_s >= off_cpu_s:
-        return StallCause.STARVED if cpu_s < STARVED_SHARE * (cpu_s + run_delay_s) else StallCause.CPU
+def _decide_on_time(evidence: Evidence) -> StallCause:
+    """The watchdog ran; the loop's thread neither ran nor waited for a CPU."""
     if evidence.idle > 0.5:
         # Waiting for an event with an overdue timer: whoever is late, it is not the program.
         return StallCause.UNKNOWN

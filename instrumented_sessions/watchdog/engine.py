@@ -73,6 +73,7 @@ class Engine:
         self._bell.acquire()
         # What follows is written by the watchdog's thread only.
         self._announced = 0
+        self._announced_at = 0.0
         self._failures = 0
         self._cpu_s = 0.0
         self._thread_cpu_s = 0.0
@@ -202,8 +203,8 @@ class Engine:
         self._thread_cpu_s = 0.0
         planned = time.monotonic()
         while self._goes_on(held):
-            # What it did while awake is no lateness.
-            planned = max(planned, time.monotonic())
+            # The time that observers take is no lateness.
+            planned = max(planned, self._announced_at)
             before = probe.read()
             self._bell.acquire(timeout=max(planned - time.monotonic(), 0.0))
             now = time.monotonic()
@@ -293,6 +294,7 @@ class Engine:
             self._announced += 1
             for announcer in announcers:
                 announcer.announce(event)
+        self._announced_at = time.monotonic()
 
     def _count_cost(self) -> None:
         cpu_s = time.thread_time()

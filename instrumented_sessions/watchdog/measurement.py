@@ -87,8 +87,10 @@ class Measurement:
         if cpu_s is not None and before_s is not None and cpu_s - before_s > elapsed_s / 2 > 0:
             # It runs. To ask the system would let go of the GIL, and cost a wait to get it back.
             self._states["R"] += 1
-        else:
-            self._states["idle" if idle else self._probe.state()] += 1
+            return
+        state = self._probe.state()
+        # One that waits for its next event and is runnable has been woken, and is not scheduled.
+        self._states["idle" if idle and state != "R" else state] += 1
 
     def sum_up(
         self, turn: Turn, threshold_s: float, collector: CollectorProbe, end: LateBeat | None = None

@@ -174,15 +174,15 @@ class WatchedLoop:
             self._run_delay_s = None
         return self._probe
 
-    def _begin(self, mark: Mark, turn: Turn) -> Stall:
-        measurement = Measurement(mark, turn, self._thread(), self._run_delay_s, self.threshold_s / 4)
+    def _begin(self, mark: Mark, turn: Turn, tolerance_s: float) -> Stall:
+        measurement = Measurement(mark, turn, self._thread(), self._run_delay_s, tolerance_s)
         return Stall(mark.due, measurement, detailed=self._budget.spend(turn.now))
 
     def _examine(self, mark: Mark, turn: Turn, report: bool) -> list[Event]:
         """Take a sample of a loop whose heartbeat is late, and report if it is time."""
         stall = self._stall
         if stall is None:
-            stall = self._stall = self._begin(mark, turn)
+            stall = self._stall = self._begin(mark, turn, self.threshold_s / 4)
         seat = self.pulse.seat
         if seat is not None and (stall.detailed or report):
             stack = self._held(turn) or read_stack(turn.frames.get(seat.thread_id), self.pulse.base)
@@ -223,7 +223,7 @@ class WatchedLoop:
         duration_s = beat.at - beat.due
         if stall is None or stall.due != beat.due:
             # It came and went while the watchdog could not look.
-            stall = self._begin(Mark(beat.due, beat.cpu_before_s), turn)
+            stall = self._begin(Mark(beat.due, beat.cpu_before_s), turn, tolerance_s=0.0)
             if (stack := self._held(turn)) is not None:
                 stall.samples.add(stack, None)
                 stall.certain = True

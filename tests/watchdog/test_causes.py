@@ -48,6 +48,8 @@ def test_thread_on_a_cpu_that_lets_nobody_run_holds_the_gil() -> None:
 def test_late_watchdog_that_had_no_cpu_proves_nothing_about_the_gil() -> None:
     """On a full machine the loop's thread runs and the watchdog waits for a CPU: the code is still busy."""
     assert decide(replace(LATE, cpu_s=0.09, own_run_delay_s=0.08)) is StallCause.CPU
+    asking = replace(LATE, cpu_s=0.09, own_run_delay_s=0.05, gil_wait_s=0.04)
+    assert decide(asking) is StallCause.GIL
 
 
 def test_watchdog_that_meant_to_sleep_for_most_of_it_judges_by_the_rest() -> None:
@@ -78,6 +80,8 @@ def test_busy_code_on_a_busy_machine_is_still_busy_code() -> None:
     """A thread that gets a good part of what it asks for is slow by itself; one that gets little starves."""
     shared = replace(QUIET, cpu_s=0.04, run_delay_s=0.06, runnable=1.0)
     assert decide(shared) is StallCause.CPU
+    assert decide(replace(shared, run_delay_s=0.0)) is StallCause.CPU
+    assert decide(replace(shared, late_s=0.09, own_run_delay_s=0.09)) is StallCause.CPU
     assert decide(replace(shared, cpu_s=0.01, run_delay_s=0.09)) is StallCause.STARVED
 
 
