@@ -76,6 +76,8 @@ class Connection:
         self.task: asyncio.Task[None] = context.run(
             self._loop.create_task, self._run(), name=f"session {self.record.key} #{self.generation}"
         )
+        # A task that is cancelled before its first step runs nothing of `_run`, not even its `finally`.
+        self.task.add_done_callback(lambda task: self._end(None))
 
     def stack(self) -> tuple[str, ...]:
         """Return where the owner task is now; from any thread."""

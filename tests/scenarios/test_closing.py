@@ -212,7 +212,10 @@ async def test_a_thousand_cycles_leave_nothing(door: Door) -> None:
         finally:
             tracemalloc.stop()
         assert later_tasks == tasks
-        assert Holdings() == before
+        after = Holdings()
+        assert (after.threads, after.children) == (before.threads, before.children)
+        # The process may have opened one of its own meanwhile; a leak would be hundreds.
+        assert after.descriptors - before.descriptors < 10
         assert later_memory - memory < 150_000
         assert manager.statistics().sessions == {}
         assert len(manager._shell.tickets) == 0

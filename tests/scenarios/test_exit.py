@@ -42,6 +42,8 @@ def hung(how: str, way: str, file: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stderr is not None
         servers.end(process)
         process.stderr.close()
+        if file.exists() and file.read_text() and servers.is_alive(int(file.read_text())):
+            os.kill(int(file.read_text()), signal.SIGKILL)  # A deaf server outlives a killed agent.
 
 
 def gone(file: Path) -> bool:

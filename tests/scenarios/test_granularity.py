@@ -15,7 +15,7 @@ import pytest
 for module in ("fastapi", "instrumented_sessions_dashboard"):
     pytest.importorskip(module, reason="the dashboard is not installed")
 
-from tests.dashboard.conftest import serving
+from tests.dashboard.conftest import serving  # noqa: E402  # It imports the dashboard.
 
 PROGRAM = Path(__file__).parent / "slow_start.py"
 ROOT = PROGRAM.parent.parent.parent
