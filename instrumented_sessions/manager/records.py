@@ -208,10 +208,10 @@ class CallTicket(Ticket):
     """The portal's task that performs it."""
     task_cancelled = False
     """Whether we cancelled that task."""
-    sent_again = False
-    """Whether it was refused once with proof that it was not run."""
     sent = False
     """Whether it is under way to the server; not while it waits for a permit or a health check."""
+    sent_again = False
+    """Whether it was refused once with proof that it was not run."""
     finished = False
     """Whether its end was announced."""
     slow = False
