@@ -77,7 +77,8 @@ class Connection:
             self._loop.create_task, self._run(), name=f"session {self.record.key} #{self.generation}"
         )
         # A task that is cancelled before its first step runs nothing of `_run`, not even its `finally`.
-        self.task.add_done_callback(lambda task: self._end(None))
+        # In an empty context: the present one may be another session's, which would live as long as this.
+        self.task.add_done_callback(lambda task: self._end(None), context=contextvars.Context())
 
     def stack(self) -> tuple[str, ...]:
         """Return where the owner task is now; from any thread."""

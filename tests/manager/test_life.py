@@ -199,7 +199,7 @@ async def test_cold_sessions_without_a_holder_are_forgotten() -> None:
             gc.collect()
             return sum(ref() is not None for ref in refs)
 
-        await until(lambda: alive() <= 10)  # The latest ones may still be on their way out.
+        await until(lambda: alive() <= 5)
 
 
 @pytest.mark.scenario("S23")
