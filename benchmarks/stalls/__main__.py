@@ -12,11 +12,15 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import tempfile
-from datetime import date
 from pathlib import Path
 
+from .. import machine
 from . import harness, processes, score, table
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "watchdog.md"
+MARK = "<!-- What follows is made by `python -m benchmarks.stalls --full`; do not edit. -->"
 
 ALWAYS = ("none", "ref_watchdog", "fh_watchdog", "asyncio_debug")
 NEEDS = {
@@ -42,6 +46,7 @@ def main() -> None:
     )
     parser.add_argument("--reps", type=int, help="repetitions of our own runs")
     parser.add_argument("--peers", help="detectors to run beside ours, separated by commas")
+    parser.add_argument("--write", action="store_true", help="write the figures of the short form, too")
     parser.add_argument("--rows", type=Path, help="keep the runs in this file, as JSON lines")
     options = parser.parse_args()
     ours_reps = options.reps or (20 if options.full else 2)
@@ -58,13 +63,26 @@ def main() -> None:
     if options.rows:
         options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
     figures = {detector: score.summary(rows, detector) for detector in detectors if detector != "none"}
-    print(f"\n{date.today().isoformat()}\n\n{table.side_by_side(figures)}\n")
     extras = {
         "twenty loops": processes.measure("many_loops", 20),
         "idle": processes.measure("idle_loops", 8),
         "soak": processes.measure("soak", 10_000 if options.full else 200),
     }
-    print(table.targets(figures[harness.DETECTOR], extras))
+    text = (
+        f"Measured {machine.describe()}; {ours_reps} repetitions of ours,"
+        f" load {os.getloadavg()[2]:.1f} at the end.\n\n"
+        f"{table.targets(figures[harness.DETECTOR], extras)}\n\n{table.side_by_side(figures)}\n"
+    )
+    print(f"\n{text}")
+    if options.full or options.write:
+        write(text)
+
+
+def write(text: str) -> None:
+    """Replace the figures in the documentation."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, _ = page.partition(MARK)
+    PAGE.write_text(f"{before}{MARK}\n\n{text}", encoding="utf-8")
 
 
 if __name__ == "__main__":

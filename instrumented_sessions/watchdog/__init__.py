@@ -1,7 +1,7 @@
 """Watches event loops from outside: heartbeats, stalls while they last, and their causes."""
 
-from .engine import WatchdogStatistics
 from .page import heartbeat_ages
+from .readings import WatchdogStatistics
 from .watchdog import LoopWatchdog, ProcessWatchdog, SharedWatch, process_watchdog, watch_loop
 
 __all__ = [

@@ -8,23 +8,20 @@ import os
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 from .. import live
 from ..events import Event
 from ..live import Reading
 from ..observer import Announcer
-from ..vocabulary import StallCause
 from .bystanders import Bystanders
 from .collector import CollectorProbe
 from .held import HeldStacks
+from .loops import running_loop
 from .measurement import Turn
 from .probes import OwnProbe, OwnReading
-from .pulse import running_loop
+from .readings import WatchdogStatistics, count, heartbeat_ages_s
 from .registry import Entry, Registry, Subscription
 from .stacks import current_frames
 
@@ -34,24 +31,6 @@ THREAD_NAME = "instrumented-sessions-watchdog"
 _LONGEST_SLEEP_S = 1.0
 _SLACK_S = 0.05
 """How much longer than planned it may sleep before stacks are taken without it."""
-
-
-@dataclass(frozen=True)
-class WatchdogStatistics:
-    """The watchdog of the process at one instant: what it has seen, and what it costs."""
-
-    loops: int
-    """How many loops are watched."""
-    stalls: Mapping[tuple[str, StallCause], int]
-    """How many stalls were reported, by loop name and first cause; only grows."""
-    heartbeats: int
-    """How many heartbeats have come; only grows."""
-    events: int
-    """How many events were announced; only grows."""
-    failures: int
-    """How often the watchdog itself failed; the first is logged, and none reaches the program."""
-    cpu_s: float
-    """CPU time of its thread in seconds; the heartbeats take theirs on the loops."""
 
 
 class Engine:
@@ -144,28 +123,11 @@ class Engine:
 
     def statistics(self) -> WatchdogStatistics:
         """Return one snapshot."""
-        registry = self._registry
-        with registry.lock:
-            stalls = Counter(registry.past_stalls)
-            beats = registry.past_beats
-            for entry in registry:
-                beats += entry.watched.pulse.beats
-                for cause, count in list(entry.watched.stalls.items()):
-                    stalls[entry.watched.name, cause] += count
-            return WatchdogStatistics(
-                len(registry.entries), dict(stalls), beats, self._announced, self._failures, self._cpu_s
-            )
+        return count(self._registry, self._announced, self._failures, self._cpu_s)
 
     def read_live(self) -> Reading:
         """Return the seconds since the last heartbeat, by loop; of loops with one name, the oldest counts."""
-        now = time.monotonic()
-        ages: dict[str, float] = {}
-        for entry in self._registry:
-            pulse = entry.watched.pulse
-            if pulse.is_running and not pulse.has_ended:
-                age = max(now - pulse.slot.beats[pulse.slot.index], 0.0)
-                ages[entry.watched.name] = max(age, ages.get(entry.watched.name, 0.0))
-        return Reading(heartbeat_age_s=ages)
+        return Reading(heartbeat_age_s=heartbeat_ages_s(self._registry))
 
     # -- the thread
 

@@ -13,8 +13,9 @@ from ..clock import SYSTEM_CLOCK
 from ..observer import AMBIENT, Announcer
 from ..vocabulary import StallCause
 from .collector import CollectorProbe
+from .loops import make_pulse
 from .page import HeartbeatPage
-from .pulse import Seat, make_pulse
+from .pulse import Seat
 from .watched import WatchedLoop
 
 LONGEST_INTERVAL = 0.75

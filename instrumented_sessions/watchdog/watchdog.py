@@ -10,8 +10,9 @@ from typing import Any
 
 from ..observer import Announcer, Observer
 from ..settings import Settings, check_limit_s
-from .engine import ENGINE, WatchdogStatistics
-from .pulse import running_loop
+from .engine import ENGINE
+from .loops import running_loop
+from .readings import WatchdogStatistics
 from .registry import Subscription
 
 

@@ -1,0 +1,152 @@
+"""The kinds of event loops that can be watched: asyncio, uvloop and trio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import weakref
+from typing import Any
+
+from .page import Slot
+from .pulse import Pulse, take_seat
+
+
+class AsyncioPulse(Pulse):
+    """The heartbeat of an asyncio loop, uvloop's included; keeps no closed loop alive."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, interval_s: float, threshold_s: float, slot: Slot
+    ) -> None:
+        super().__init__(interval_s, threshold_s, slot)
+        self._loop = weakref.ref(loop)
+        # An empty context: the timer must not hold on to whatever the first caller had in his.
+        self._context = contextvars.Context()
+        if running_loop() is loop:
+            self.seat = take_seat()
+
+    def _start(self) -> None:
+        loop = self._loop()
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._tick, context=self._context)
+            except RuntimeError:
+                pass  # It is closed, which the watchdog will see.
+
+    def _tick(self) -> None:
+        loop = self._loop()
+        if self.stopped or loop is None:
+            return
+        self.base = sys._getframe(1).f_code
+        self.beat()
+        loop.call_later(self.interval_s, self._tick, context=self._context)
+
+    def _has_ended(self) -> bool:
+        loop = self._loop()
+        return loop is None or loop.is_closed()
+
+    def _is_running(self) -> bool:
+        loop = self._loop()
+        return loop is not None and loop.is_running()
+
+    def _task_name(self) -> str | None:
+        loop = self._loop()
+        task = asyncio.current_task(loop) if loop is not None else None
+        return task.get_name() if task is not None else None
+
+
+class TrioPulse(Pulse):
+    """The heartbeat of a trio run: a system task."""
+
+    def __init__(self, token: Any, interval_s: float, threshold_s: float, slot: Slot) -> None:
+        super().__init__(interval_s, threshold_s, slot)
+        self._token = token
+        self._ended = False
+        self._run_context: dict[str, Any] = {}
+        if running_loop() is token:
+            self.seat = take_seat()
+            self._run_context = _run_context_of_this_thread()
+
+    def _start(self) -> None:
+        import trio
+
+        try:
+            self._token.run_sync_soon(self._spawn)
+        except trio.RunFinishedError:
+            self._ended = True
+
+    def _spawn(self) -> None:
+        import trio
+
+        # A mocked clock stands still while nobody moves it: its timers say nothing about the loop.
+        if type(trio.lowlevel.current_clock()).__name__ != "SystemClock":
+            self._ended = True
+            return
+        try:
+            trio.lowlevel.spawn_system_task(
+                self._beat_for_ever, name="instrumented-sessions-heartbeat", context=contextvars.Context()
+            )
+        except RuntimeError:
+            self._ended = True  # The run is about to end.
+
+    async def _beat_for_ever(self) -> None:
+        import trio
+
+        try:
+            self.base = sys._getframe(1).f_code
+            self._run_context = _run_context_of_this_thread()
+            while not self.stopped:
+                self.beat()
+                await trio.sleep(self.interval_s)
+        finally:
+            self._ended = True
+
+    def _has_ended(self) -> bool:
+        return self._ended
+
+    def _is_running(self) -> bool:
+        return not self._ended
+
+    def _task_name(self) -> str | None:
+        name = getattr(self._run_context.get("task"), "name", None)
+        return name if isinstance(name, str) else None
+
+
+def _run_context_of_this_thread() -> dict[str, Any]:
+    """Return trio's run context of the calling thread, which other threads may read through this dict."""
+    try:
+        from trio._core._run import GLOBAL_RUN_CONTEXT
+    except ImportError:
+        return {}  # Another trio keeps it elsewhere: reports then name no task.
+    return vars(GLOBAL_RUN_CONTEXT)
+
+
+def running_loop() -> Any:
+    """Return the calling thread's loop: an asyncio loop or a trio token; None when it runs none."""
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        return loop
+    if "trio" in sys.modules:
+        import trio
+
+        try:
+            return trio.lowlevel.current_trio_token()
+        except RuntimeError:
+            return None
+    return None
+
+
+def make_pulse(loop: Any, interval_s: float, threshold_s: float, slot: Slot) -> Pulse:
+    """Return a pulse for an asyncio loop or a trio token.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if "trio" in sys.modules:
+        import trio
+
+        if isinstance(loop, trio.lowlevel.TrioToken):
+            return TrioPulse(loop, interval_s, threshold_s, slot)
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return AsyncioPulse(loop, interval_s, threshold_s, slot)
+    raise TypeError(f"only asyncio loops (uvloop's included) and trio tokens can be watched; got {loop!r}")
