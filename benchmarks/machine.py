@@ -11,7 +11,6 @@ from importlib.metadata import version
 def describe() -> str:
     """Return one line: date, cores, system, Python, and the packages that matter."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("mcp", "opentelemetry-api"))
-    return (
-        f"{date.today().isoformat()}, {os.cpu_count()} shared cores,"
-        f" {platform.system()} {platform.machine()}, {platform.python_implementation()} {platform.python_version()}, {packages}"
-    )
+    system = f"{platform.system()} {platform.machine()}"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{date.today().isoformat()}, {os.cpu_count()} shared cores, {system}, {python}, {packages}"

@@ -54,11 +54,9 @@ def page_of(address: str, **options: Any) -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=str(need("chromium")), args=arguments)
         try:
             page = browser.new_context(**options).new_page()
-            page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+            page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
             page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on(
-                "request", lambda r: complaints.append(r.url) if not r.url.startswith(address) else None
-            )
+            page.on("request", lambda r: complaints.append(r.url) if not r.url.startswith(address) else None)
             page.goto(address)
             yield page
         finally:
@@ -68,7 +66,8 @@ def page_of(address: str, **options: Any) -> Iterator[Any]:
 
 def test_waits_and_stalls_of_the_demo_appear_live() -> None:
     """Without a reload the page shows a wait with its holder, every transport, and a stall with its line."""
-    with demo("--duration", "90") as address, page_of(address, viewport={"width": 1280, "height": 900}) as page:
+    size = {"width": 1280, "height": 900}
+    with demo("--duration", "90") as address, page_of(address, viewport=size) as page:
         page.wait_for_selector("#connection[data-state=live]", timeout=WAIT_MS)
         page.wait_for_selector("#waits-list > li", timeout=WAIT_MS)
         page.wait_for_selector("#stalls > li", timeout=WAIT_MS)
@@ -76,7 +75,8 @@ def test_waits_and_stalls_of_the_demo_appear_live() -> None:
         for transport in ("weather", "notes", "search", "tickets", "printer"):
             page.locator("#transports-list").get_by_text(transport, exact=True).wait_for(timeout=WAIT_MS)
         # A wait that is told by a report in progress, with who holds what it waits for.
-        page.get_by_text(re.compile(r"opening (weather|notes|search|tickets)/")).first.wait_for(timeout=WAIT_MS)
+        holder = re.compile(r"opening (weather|notes|search|tickets)/")
+        page.get_by_text(holder).first.wait_for(timeout=WAIT_MS)
         assert page.locator("#verdict .sentence").inner_text() not in ("", "Waiting for the first report…")
         if PICTURE:
             page.locator("#range").select_option("300")
