@@ -43,8 +43,8 @@ async def test_thousands_of_conversations_fit_into_two_hundred_sessions(conversa
         transport.calling.open()
         assert {text(await call) for call in calls} == {"kept"}
         assert transport.connects == 20 + conversations
-        gc.collect()
-        assert len(manager._shell.pool.known) <= ROOM
+        # A handle and its record are a circle, so that it takes the collector; the last ones still end.
+        await until(lambda: gc.collect() >= 0 and len(manager._shell.pool.known) <= ROOM)
 
 
 @pytest.mark.scenario("S36")
