@@ -42,7 +42,7 @@ def count(registry: Registry, events: int, failures: int, cpu_s: float) -> Watch
 
 
 def heartbeat_ages_s(registry: Registry) -> dict[str, float]:
-    """Return the seconds since the last heartbeat of every loop that runs; the oldest of those with one name."""
+    """Return the seconds since the last heartbeat of every running loop; the oldest of one name counts."""
     now = time.monotonic()
     ages: dict[str, float] = {}
     for entry in registry:
