@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types layers test-fast test-browser picture test-mcp1 test-otel-oldest \
-	test-pythons bench bench-scenarios bench-scenarios-full wheel requirements clean
+	test-pythons test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full wheel requirements clean
 
 INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
 FAST := -m "not slow and not browser"
@@ -69,6 +69,15 @@ bench-scenarios: .venv/.ready ## Measure what the scenarios promise, in a minute
 
 bench-scenarios-full: .venv/.ready ## The same in full; writes docs/benchmarks-scenarios.md
 	@.venv/bin/python -m benchmarks.scenarios $(ARGS)
+
+bench-stalls: .venv/.ready ## Measure the watchdog in the stall harness; STALL_BENCH says where that is
+	@.venv/bin/python -m benchmarks.stalls $(ARGS)
+
+bench-stalls-full: .venv/.ready ## The same at length, and write the figures into docs/watchdog.md
+	@.venv/bin/python -m benchmarks.stalls --full $(ARGS)
+
+test-model-full: .venv/.ready ## Explore twenty thousand schedules of each small world; half an hour of one core
+	@MODEL_SCHEDULES=20000 .venv/bin/python -m pytest --timeout 3600 tests/model $(ARGS)
 
 wheel: .venv/.ready ## Build a wheel into dist/
 	@.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
