@@ -11,7 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .parking import AsyncioParker, TrioParker
+from .parking import AsyncioParker, AsyncParker
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def progress_for_thread(progress: Callable[..., Any], thread: CallbackThread) ->
     return tell
 
 
-def progress_for_loop(progress: Callable[..., Any], parker: AsyncioParker | TrioParker) -> Tell:
+def progress_for_loop(progress: Callable[..., Any], parker: AsyncParker) -> Tell:
     """Return what tells `progress` on the caller's own loop, in the caller's context."""
     context = contextvars.copy_context()
     tasks: set[Any] = set()

@@ -10,21 +10,11 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from .chain import Party
 from .stacks import caller_location, task_stack, thread_stack, without_own_frames
 from .waitgraph import PartyId
-
-
-class Parker(Protocol):
-    """Where one caller waits, once."""
-
-    caller: Caller
-
-    def wake(self) -> None:
-        """End the wait; from any thread, any number of times."""
-        ...
 
 
 class Actor(Protocol):
@@ -172,7 +162,14 @@ class TrioParker:
         return self._event.is_set()
 
 
-def async_parker() -> AsyncioParker | TrioParker:
+AsyncParker: TypeAlias = AsyncioParker | TrioParker
+"""Where a task waits."""
+
+Parker: TypeAlias = ThreadParker | AsyncParker
+"""Where one caller waits, once."""
+
+
+def async_parker() -> AsyncParker:
     """Return a parker for the calling task.
 
     Raises:

@@ -25,9 +25,10 @@ from ..live import Reading
 from ..observer import Announcer, Observer, current_trace_id, include
 from ..parking import (
     AsyncioParker,
+    AsyncParker,
     Caller,
+    Parker,
     ThreadParker,
-    TrioParker,
     async_parker,
     current_actor,
     runs_a_loop,
@@ -181,7 +182,7 @@ class SessionManager:
         transport: Any,
         conversation: str,
         limit_s: float,
-        parker: ThreadParker | AsyncioParker | TrioParker,
+        parker: Parker,
     ) -> RequestTicket:
         portal = self._running_portal()
         self._watch_caller(parker)
@@ -248,7 +249,7 @@ class SessionManager:
         session: Session,
         work: CallWork,
         limit_s: float,
-        parker: ThreadParker | AsyncioParker | TrioParker,
+        parker: Parker,
         tell: Any,
     ) -> CallTicket:
         if session.state is SessionState.CLOSED:
@@ -326,7 +327,7 @@ class SessionManager:
 
     def _begin_close_session(
         self, transport: Any, conversation: str, timeout_s: float | None, *, blocking: bool
-    ) -> tuple[CloseTicket, ThreadParker | AsyncioParker | TrioParker] | None:
+    ) -> tuple[CloseTicket, Parker] | None:
         limit_s = _limit(timeout_s, self.settings.close_timeout_s)
         _check_target(transport, conversation)
         if blocking:
@@ -375,7 +376,7 @@ class SessionManager:
         finally:
             self._finish_close()
 
-    def _begin_close(self, parker: ThreadParker | AsyncioParker | TrioParker, limit_s: float) -> None:
+    def _begin_close(self, parker: Parker, limit_s: float) -> None:
         """Let the portal close everything; `parker` is woken when its thread ends."""
         with self._lock:
             first, portal = self._end is None, self._portal
@@ -517,7 +518,7 @@ class SessionManager:
         """Runs on the dying thread: fail what it carried, so that the next use starts a new one."""
         self._shell.portal_died(reason)
 
-    def _watch_caller(self, parker: ThreadParker | AsyncioParker | TrioParker) -> None:
+    def _watch_caller(self, parker: Parker) -> None:
         if not self.settings.watch_callers or isinstance(parker, ThreadParker):
             return
         loop = parker.loop if isinstance(parker, AsyncioParker) else parker.token
@@ -555,7 +556,7 @@ class SessionManager:
         if not woken and not self._shell.time_out(ticket):
             parker.park(_ANSWER_GRACE_S)
 
-    async def _apark(self, parker: AsyncioParker | TrioParker, ticket: Ticket) -> None:
+    async def _apark(self, parker: AsyncParker, ticket: Ticket) -> None:
         woken = await parker.apark(max(0.0, ticket.deadline - SYSTEM_CLOCK.monotonic()))
         if not woken and not self._shell.time_out(ticket):
             await parker.apark(_ANSWER_GRACE_S)

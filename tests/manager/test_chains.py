@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from instrumented_sessions import SessionManager, Settings, live
+from instrumented_sessions import SessionManager, SessionState, Settings, live
 from instrumented_sessions.events import CallStarted, LockWaitStarted, OpeningStarted, SessionRequested
 from instrumented_sessions.telemetry.recorder import Recorder
 from instrumented_sessions.testing import FakeTransport, Gate
@@ -113,7 +113,7 @@ async def test_close_that_waits_is_a_hang_too(manager: SessionManager) -> None:
     call = asyncio.create_task(session.acall_tool("echo"))
     await transport.calling.await_for(1)
     close = asyncio.create_task(manager.aclose_session(transport))
-    await until(lambda: any(chain.phase is Phase.CLOSE for chain in manager.hangs()))
+    await until(lambda: session.state is SessionState.DRAINING)
     (chain,) = [chain for chain in manager.hangs() if chain.phase is Phase.CLOSE]
     assert "1 calls in flight" in str(chain)
     transport.calling.open()

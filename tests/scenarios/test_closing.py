@@ -232,14 +232,22 @@ async def test_cycles_over_the_wire_leave_nothing() -> None:
                 assert text(await session.acall_tool("echo", timeout_s=LIMIT_S)) == "ok"
                 await manager.aclose_session(transport)
 
+    threads = len(leaks.threads())
     with raw.Raw(raw.mcp()) as server:
         stdio, http = raw_stdio("good", id="stdio"), StreamableHTTPTransport(id="http", url=server.url())
         await cycle()
-        await until(lambda: len(leaks.threads()) == 2)  # This one, and the raw server's listener.
+        await until(lambda: len(leaks.threads()) <= threads + 1)  # The raw server's listener.
         before = Holdings()
+
+        def given_back() -> bool:
+            now = Holdings()
+            # A leak would be one for each cycle at least; the process may have opened one of its own.
+            descriptors = now.descriptors - before.descriptors
+            return now.threads <= before.threads and now.children <= before.children and descriptors < 10
+
         for _ in range(10):
             await cycle()
-        await until(lambda: Holdings() == before)
+        await until(given_back)
 
 
 @pytest.mark.scenario("S23")
