@@ -157,7 +157,8 @@ def test_collector_is_told_from_the_code_it_interrupts(start: Any) -> None:
         # On a full machine the loop may go on before the watchdog can look; then nobody is named.
         pytest.param("ctypes.PyDLL(None).usleep(400000)", {"culprit", None}, id="asleep"),
         pytest.param("re.search('a*b', 'a' * 40000)", {"culprit"}, id="computing"),
-        pytest.param("big * big", {"culprit"}, id="without-a-call"),
+        # Stacks of a held GIL, which name this line, are off by default: see watchdog/held.py.
+        pytest.param("big * big", {"culprit", None}, id="without-a-call"),
     ],
 )
 def test_native_code_that_holds_the_gil_is_named(start: Any, call: str, culprits: set[str | None]) -> None:
