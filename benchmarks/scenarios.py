@@ -261,7 +261,8 @@ def main() -> None:
     figures = asyncio.run(measure(options.short))
     if not options.short:
         options.out.write_text(page(figures), encoding="utf-8")
-    if any(figure.met is False for figure in figures):
+    # A ratio on a busy machine is a figure, not a test: only the full form insists.
+    if any(figure.met is False for figure in figures) and not options.short:
         sys.exit("a target was missed")
 
 
