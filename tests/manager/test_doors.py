@@ -127,10 +127,10 @@ async def test_timeout_names_phase_and_holder(manager: SessionManager, door: Doo
         group.start_soon(door.session, manager, transport)
         await transport.connecting.await_for(1)
         with pytest.raises(SessionTimeoutError) as caught:
-            await door.session(manager, transport, timeout_s=0.05)
+            await door.session(manager, transport, timeout_s=0.5)
         error = caught.value
         assert isinstance(error, TimeoutError)
-        assert (error.key, error.phase, error.limit_s) == (("fake", "default"), Phase.CONNECT, 0.05)
+        assert (error.key, error.phase, error.limit_s) == (("fake", "default"), Phase.CONNECT, 0.5)
         assert error.chain is not None
         assert error.chain.links[0].holder is not None
         assert "(it holds the opening lock of transport fake)" in str(error)
@@ -209,7 +209,7 @@ async def test_call_times_out_at_its_own_limit(
     session = await door.session(manager, transport)
     transport.calling.close()
     with pytest.raises(SessionTimeoutError) as caught:
-        await door.call_tool(session, "echo", {"text": "a"}, timeout_s=0.05)
+        await door.call_tool(session, "echo", {"text": "a"}, timeout_s=0.5)
     assert caught.value.phase is Phase.RESPONSE
     assert "tools/call echo" in str(caught.value)
     transport.calling.open()

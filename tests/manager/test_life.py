@@ -91,22 +91,26 @@ async def test_calls_that_wait_for_a_permit_survive_the_loss(manager: SessionMan
 
 
 @pytest.mark.scenario("S4", "S33")
-async def test_failed_transport_rests_before_it_is_tried_again(recorder: Recorder) -> None:
+async def test_failed_transport_rests_before_it_is_tried_again() -> None:
     """A request whose limit ends before the pause is refused at once; one with time waits for it."""
     transport = FakeTransport()
-    settings = Settings(backoff_initial_s=0.2, backoff_max_s=0.2)
-    async with SessionManager(settings, observers=[recorder]) as manager:
+    pause_s = 4 * LIMIT_S  # Half of it at least, which no request here can wait for.
+    async with SessionManager(Settings(backoff_initial_s=pause_s, backoff_max_s=pause_s)) as manager:
         transport.failures.append(ConnectionRefusedError())
         with pytest.raises(SessionOpenError):
             await manager.asession(transport)
         with pytest.raises(SessionOpenError) as caught:
-            await manager.asession(transport, timeout_s=0.001)
+            await manager.asession(transport, timeout_s=LIMIT_S)
         assert caught.value.category is OpenFailure.BACKOFF
-        assert 0 < (caught.value.retry_after_s or 0) <= 0.2
+        assert LIMIT_S < (caught.value.retry_after_s or 0) <= pause_s
         assert isinstance(caught.value.__cause__, ConnectionRefusedError)
         assert transport.connects == 1
+    async with SessionManager(Settings(backoff_initial_s=0.05, backoff_max_s=0.05)) as manager:
+        transport.failures.append(ConnectionRefusedError())
+        with pytest.raises(SessionOpenError):
+            await manager.asession(transport)
         assert (await manager.asession(transport, timeout_s=LIMIT_S)).state is SessionState.READY
-        assert transport.connects == 2
+        assert transport.connects == 3
 
 
 @pytest.mark.scenario("S33")
@@ -158,7 +162,7 @@ async def test_request_without_room_has_a_limit(door: Door) -> None:
         call = asyncio.create_task(busy.acall_tool("echo", {"text": "b"}))
         await transport.calling.await_for(1)
         with pytest.raises(SessionLimitError, match="max_sessions=1") as caught:
-            await door.session(manager, transport, "other", timeout_s=0.05)
+            await door.session(manager, transport, "other", timeout_s=0.5)
         assert isinstance(caught.value, SessionTimeoutError)
         assert caught.value.phase is Phase.QUEUE
         transport.calling.open()
@@ -168,7 +172,7 @@ async def test_request_without_room_has_a_limit(door: Door) -> None:
 async def test_idle_session_is_drained_and_opens_again() -> None:
     """After `idle_timeout_s` without use a session is closed; its handle stays."""
     transport = FakeTransport()
-    async with SessionManager(Settings(idle_timeout_s=0.05)) as manager:
+    async with SessionManager(Settings(idle_timeout_s=0.5)) as manager:
         session = await manager.asession(transport)
         await until(lambda: session.state is SessionState.COLD)
         assert transport.open_clients == []
@@ -292,9 +296,9 @@ async def test_calls_that_outlast_the_close_are_cut(door: Door) -> None:
 async def test_opening_is_cut_at_its_own_limit(door: Door, recorder: Recorder) -> None:
     """`open_timeout_s` ends an opening for all its callers, as a timeout that names its phase."""
     transport = FakeTransport()
-    async with SessionManager(Settings(open_timeout_s=0.05), observers=[recorder]) as manager:
+    async with SessionManager(Settings(open_timeout_s=0.5), observers=[recorder]) as manager:
         transport.connecting.close()
-        with pytest.raises(SessionTimeoutError, match=r"passed its limit of 0\.05 s") as caught:
+        with pytest.raises(SessionTimeoutError, match=r"passed its limit of 0\.5 s") as caught:
             await door.session(manager, transport, timeout_s=LIMIT_S)
         assert caught.value.phase is Phase.CONNECT
         await until(lambda: transport.open_clients == [])

@@ -57,7 +57,7 @@ async def test_request_that_finds_no_room_waits_until_there_is(door: Door) -> No
         calls = [asyncio.create_task(one.acall_tool("echo", {"text": "x"})) for one in busy]
         await transport.calling.await_for(2)
         with pytest.raises(SessionLimitError, match="max_sessions=2") as caught:
-            await door.session(manager, transport, "late", timeout_s=0.05)
+            await door.session(manager, transport, "late", timeout_s=0.5)
         assert caught.value.phase is Phase.QUEUE
         waiting = asyncio.create_task(door.session(manager, transport, "patient", timeout_s=LIMIT_S))
         await until(lambda: manager.statistics().waiters == 3)

@@ -91,7 +91,7 @@ async def test_caller_that_times_out_waiting_for_a_permit_gives_up_its_place(
         held = asyncio.create_task(one.acall_tool("echo", {"text": "held"}))
         await transport.calling.await_for(1)
         with pytest.raises(SessionTimeoutError, match="call lock of transport fake") as caught:
-            await door.call_tool(two, "echo", {"text": "late"}, timeout_s=0.05)
+            await door.call_tool(two, "echo", {"text": "late"}, timeout_s=0.5)
         assert caught.value.phase is Phase.LOCK
         assert caught.value.chain is not None
         assert "tools/call echo" in caught.value.chain.links[0].doing
@@ -113,7 +113,7 @@ def test_permit_of_a_caller_whose_loop_is_gone_comes_back(recorder: Recorder) ->
         session = manager.session(transport)
         transport.calling.close()
         loop = asyncio.new_event_loop()
-        dead = loop.create_task(session.acall_tool("echo", {"text": "dead"}, timeout_s=0.1))
+        dead = loop.create_task(session.acall_tool("echo", {"text": "dead"}, timeout_s=0.5))
         loop.run_until_complete(asyncio.wait([dead], timeout=0))
         transport.calling.wait_for(1)
         loop.close()

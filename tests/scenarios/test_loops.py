@@ -147,7 +147,7 @@ async def test_hog_on_the_portal_is_named_by_the_calls_it_delays(door: Door, rec
             assert any("hog" in frame.function for sample in report.stacks for frame in sample.frames)
             assert manager.read_live() is not None
             with pytest.raises(SessionTimeoutError) as caught:
-                await door.call_tool(session, "echo", {"text": "late"}, timeout_s=0.05)
+                await door.call_tool(session, "echo", {"text": "late"}, timeout_s=0.5)
             explained = manager.explain()
         finally:
             enough.set()
