@@ -48,8 +48,8 @@ with_pip() {
         give_up "$python has no venv. Install it (Debian, Ubuntu: apt-get install python3-venv), or install uv."
     rm -rf "$directory"
     "$python" -m venv "$directory" &&
-        "$directory/bin/python" -m pip install --quiet --require-hashes -r "requirements/$name.txt" &&
-        "$directory/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e .
+        "$directory/bin/python" -m pip install -qq --require-hashes -r "requirements/$name.txt" &&
+        "$directory/bin/python" -m pip install -qq --no-deps --no-build-isolation -e .
 }
 
 echo "Installing requirements/$name.txt into $directory ($("$python" --version))"
