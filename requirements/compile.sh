@@ -17,13 +17,15 @@ fi
 pin() {
     name=$1
     shift
+    python=3.10
+    [ "$name" != grafana ] || python=3.11 # The Foundation SDK needs it.
     uv pip compile --quiet pyproject.toml "requirements/$name.in" --output-file "requirements/$name.txt" \
-        --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header "$@"
+        --universal --python-version "$python" --generate-hashes --no-emit-index-url --no-header "$@"
     echo "requirements/$name.txt"
 }
 
 pin core "$@"
 pin otel-oldest --extra otel --extra prometheus "$@"
-for name in demo dev mcp1 mcp1-oldest; do
+for name in demo dev grafana mcp1 mcp1-oldest; do
     pin "$name" --extra all "$@"
 done

@@ -1,0 +1,314 @@
+"""Alerts and the recording rules they need, as data; `build` writes them as Prometheus rules.
+
+Every alert says who is affected in its labels, what happens in its summary, and what to do in the runbook.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from instrumented_sessions.telemetry import catalog
+from instrumented_sessions.telemetry.catalog import Metric
+
+from . import queries
+
+PREFIX = "InstrumentedSessions"
+"""Every alert's name begins so."""
+
+GRAFANA_ADDRESS = "http://127.0.0.1:3000"
+RUNBOOK_ADDRESS = "grafana/runbook.md"
+"""What links begin with unless `build` is told otherwise: the compose stack, and the file in the tree."""
+
+LOOP_STALLED_S = 5.0
+OPENING_STUCK_S = 5.0
+CALL_LOCK_STUCK_S = 20.0
+LAG_HIGH_S = 0.25
+WAITERS_HIGH = 3.0
+"""Average waiters for one lock that are too many; 1 is a queue that is always there, and may be meant."""
+
+FAILED_SHARE = 0.2
+FLAPS = 5
+OBJECTIVE = 0.99
+"""The share of requests that should have their session within one second."""
+
+BURN_RATES = (
+    ("1h", "5m", 14.4, "2m", "page"),
+    ("6h", "30m", 6.0, "15m", "page"),
+    ("3d", "6h", 1.0, "1h", "warning"),
+)
+"""Long window, short window, times too fast, for how long, severity (Google's SRE workbook, chapter 5)."""
+
+_OPENING = 'lock="opening"'
+
+# How long the last value counts when a scrape fails. Staleness would end an alert at one slow scrape.
+_SLACK = "1m"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alert.
+
+    Attributes:
+        name: Without the prefix; its entry in the runbook has this title.
+        expr: PromQL; each series of its result is one alert.
+        severity: `page` wakes somebody, `warning` waits for the morning.
+        summary: One sentence with labels in it, that says what happens to whom.
+        description: What it means and where to look.
+        dashboard: Which dashboard shows it.
+        pending: How long it has to be true first.
+    """
+
+    name: str
+    expr: str
+    severity: str
+    summary: str
+    description: str
+    dashboard: str
+    pending: str = "0s"
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        """The name in Prometheus."""
+        return f"{PREFIX}{self.name}"
+
+
+def alerts() -> list[Alert]:
+    """Return every alert, the objective's included."""
+    return [*_hangs(), *_contention(), *_openings(), *_silence(), *_objective()]
+
+
+def recording_rules() -> list[dict[str, str]]:
+    """Return the rules that keep the share of late sessions for each window of the objective."""
+    windows = sorted({window for pair in BURN_RATES for window in pair[:2]}, key=_seconds)
+    return [
+        {"record": late_name(window), "expr": queries.session_slow("job", window=window, rules=True)}
+        for window in windows
+    ]
+
+
+def late_name(window: str) -> str:
+    """Return the name of the recorded share of sessions that came later than one second."""
+    return f"job:{catalog.SCOPE}_session_late:ratio_rate{window}"
+
+
+def rule_file(grafana: str = GRAFANA_ADDRESS, runbook: str = RUNBOOK_ADDRESS) -> dict[str, Any]:
+    """Return the contents of the rule file, for links that begin with `grafana` and `runbook`."""
+    return {
+        "groups": [
+            {"name": f"{catalog.SCOPE}.objective", "rules": recording_rules()},
+            {
+                "name": f"{catalog.SCOPE}.alerts",
+                "rules": [_rule(alert, grafana.rstrip("/"), runbook) for alert in alerts()],
+            },
+        ]
+    }
+
+
+def _rule(alert: Alert, grafana: str, runbook: str) -> dict[str, Any]:
+    rule: dict[str, Any] = {"alert": alert.full_name, "expr": alert.expr}
+    if alert.pending != "0s":
+        rule["for"] = alert.pending
+    return {
+        **rule,
+        "labels": {"severity": alert.severity, **alert.labels},
+        "annotations": {
+            "summary": alert.summary,
+            "description": alert.description,
+            "runbook_url": f"{runbook}#{alert.name.lower()}",
+            "dashboard_url": f"{grafana}/d/instrumented-sessions-{alert.dashboard}"
+            "?var-job={{ $labels.job | urlquery }}&from=now-30m&to=now",
+        },
+    }
+
+
+def _age(metric: Metric, by: str, *matchers: str) -> str:
+    return f"max by ({by}) (last_over_time({queries.series(metric, *matchers, rules=True)}[{_SLACK}]))"
+
+
+def _hangs() -> list[Alert]:
+    by = "job, instance, transport, lock"
+    waiter, holder = catalog.LOCK_OLDEST_WAITER_AGE, catalog.LOCK_HOLDER_AGE
+
+    def stuck(lock: str, limit_s: float) -> str:
+        # A long queue that moves has old waiters but young holders: that is contention, another alert.
+        # Under one lock for all transports, the holder may be another transport's.
+        which = f'lock="{lock}"'
+        return f"({_age(waiter, by, which)} > {limit_s:g} unless {_age(holder, by, which)} <= {limit_s:g})"
+
+    return [
+        Alert(
+            "LoopStalled",
+            f"{_age(catalog.LOOP_HEARTBEAT_AGE, 'job, instance, loop')} > {LOOP_STALLED_S:g}",
+            "page",
+            "Event loop {{ $labels.loop }} of {{ $labels.instance }} has stood still for "
+            "{{ $value | humanizeDuration }}.",
+            "Nothing on that loop runs: no request is answered, no timeout fires. "
+            "The span `loop.stall.in_progress` and the log name the cause and the line.",
+            "loops",
+        ),
+        Alert(
+            "LockWaiterStuck",
+            f"{stuck('opening', OPENING_STUCK_S)} or {stuck('call', CALL_LOCK_STUCK_S)}",
+            "page",
+            "A caller has waited {{ $value | humanizeDuration }} for the {{ $labels.lock }} lock of "
+            "transport {{ $labels.transport }} in {{ $labels.instance }}, and its holder does not let go.",
+            "The lock has not changed hands for as long. `manager.explain()`, or the span "
+            "`session.lock.wait.in_progress`, names the holder, its line and what it waits for.",
+            "contention",
+        ),
+        Alert(
+            "OpeningStuck",
+            f"{_age(holder, 'job, instance, transport', _OPENING)} > {OPENING_STUCK_S:g}",
+            "warning",
+            "An opening of transport {{ $labels.transport }} in {{ $labels.instance }} has taken "
+            "{{ $value | humanizeDuration }} so far.",
+            "The server was reached, or is being reached, and does not finish the handshake. "
+            "Callers of that session wait; other sessions go on while permits are left.",
+            "sessions",
+        ),
+        Alert(
+            "DeadlockDetected",
+            f"{queries.appeared(catalog.LOCK_DEADLOCKS, by, '5m', rules=True)} > 0",
+            "page",
+            "A deadlock at the {{ $labels.lock }} lock of transport {{ $labels.transport }} in "
+            "{{ $labels.instance }}: one caller was refused so that the others could go on.",
+            "The refused caller got DeadlockError with the whole circle; the log has it too. "
+            "It will happen again until the order in which sessions are asked for is changed.",
+            "contention",
+        ),
+    ]
+
+
+def _contention() -> list[Alert]:
+    by = "job, instance, transport, lock"
+    waited = queries.rate(catalog.LOCK_WAIT_DURATION, by, suffix="_sum", window="5m", rules=True)
+    lag = queries.quantile(0.99, catalog.LOOP_LAG, "job, instance, loop", window="5m", rules=True)
+    return [
+        Alert(
+            "LockSaturated",
+            f"{waited} > {WAITERS_HIGH:g}",
+            "warning",
+            "{{ $value | humanize }} callers wait on average for the {{ $labels.lock }} lock of transport "
+            "{{ $labels.transport }} in {{ $labels.instance }}.",
+            "The lock is free too seldom. Compare holder utilisation with the number of permits.",
+            "contention",
+            pending="5m",
+        ),
+        Alert(
+            "LoopLagHigh",
+            f"{lag} > {LAG_HIGH_S:g}",
+            "warning",
+            "Every hundredth timer of event loop {{ $labels.loop }} of {{ $labels.instance }} is "
+            "{{ $value | humanizeDuration }} late or more.",
+            "Short stalls, often. The spans `loop.stall` name causes and lines; "
+            "`busiest` in `loop.heartbeat` names tasks that stay below the threshold.",
+            "loops",
+            pending="5m",
+        ),
+    ]
+
+
+def _openings() -> list[Alert]:
+    by = "job, instance, transport"
+    opened = catalog.SESSION_CREATE_DURATION
+    failed = queries.rate(opened, by, 'outcome!~"ok|cancelled"', suffix="_count", window="5m", rules=True)
+    all_of_them = queries.rate(opened, by, 'outcome!="cancelled"', suffix="_count", window="5m", rules=True)
+    broken = queries.series(catalog.MCP_SESSION_DURATION, 'error_type!=""', suffix="_count", rules=True)
+    return [
+        Alert(
+            "OpeningFailures",
+            f"({failed}) / ({all_of_them} > 0) > {FAILED_SHARE:g}",
+            "warning",
+            "{{ $value | humanizePercentage }} of the openings of transport {{ $labels.transport }} in "
+            "{{ $labels.instance }} fail.",
+            "Requests get SessionOpenError with a category, or wait in back-off. "
+            "The span `session.create` has the category and the server's own error.",
+            "sessions",
+            pending="2m",
+        ),
+        Alert(
+            "SessionFlapping",
+            f"sum by (job, instance, mcp_transport) (increase({broken}[10m])) > {FLAPS}",
+            "warning",
+            "{{ $value | humanize }} sessions over {{ $labels.mcp_transport }} in {{ $labels.instance }} "
+            "were lost in ten minutes.",
+            "Each was opened again under the same handle, at the price of the calls in flight. Opened most: "
+            '{{ range query (printf "topk(3, sum by (transport) (increase('
+            + opened.prometheus_name
+            + '_count{job=%q,instance=%q}[10m])))" $labels.job $labels.instance) }}'
+            "{{ .Labels.transport }} {{ end }}",
+            "sessions",
+        ),
+    ]
+
+
+def _silence() -> list[Alert]:
+    heartbeat = queries.series(catalog.LOOP_HEARTBEAT_AGE, rules=True)
+
+    def seen(by: str, window: str) -> str:
+        return f"group by ({by}) (last_over_time({heartbeat}[{window}]))"
+
+    dropped = queries.appeared(catalog.TELEMETRY_DROPPED, "job, instance, observer", "10m", rules=True)
+    return [
+        Alert(
+            "TargetDown",
+            f"min by (job, instance) (up) == 0 and on (job, instance) {seen('job, instance', '1h')}",
+            "page",
+            "{{ $labels.instance }} of {{ $labels.job }} does not answer to Prometheus.",
+            "Its metrics are served by a thread of their own, also while every event loop stands still. "
+            "So the process is gone or stopped, native code holds the GIL, or the network is cut.",
+            "telemetry",
+            pending="30s",
+        ),
+        Alert(
+            "HeartbeatAbsent",
+            # Scraped: the target answers, but has no loop any more. By OTLP: the whole job fell silent;
+            # a single instance that goes is what a deployment looks like.
+            f"({seen('job, instance', '30m')} unless {seen('job, instance', _SLACK)} "
+            f"and on (job, instance) up == 1) or "
+            f"({seen('job', '30m')} unless {seen('job', _SLACK)} unless on (job) group by (job) (up))",
+            "warning",
+            "{{ $labels.job }} {{ $labels.instance }} has stopped to report heartbeats.",
+            "No event loop of it is watched any more, or its telemetry has ended, while somebody "
+            "still expects it: nothing else of this page would fire for it now.",
+            "telemetry",
+            pending="1m",
+        ),
+        Alert(
+            "TelemetryDropped",
+            f"{dropped} > 0",
+            "warning",
+            "{{ $labels.instance }} has dropped {{ $value | humanize }} items of telemetry at "
+            "{{ $labels.observer }} in ten minutes.",
+            "The program itself is not harmed; what is shown of it has gaps.",
+            "telemetry",
+            pending="1m",
+        ),
+    ]
+
+
+def _objective() -> list[Alert]:
+    found = []
+    for long, short, factor, pending, severity in BURN_RATES:
+        limit = f"{factor * (1 - OBJECTIVE):.4g}"
+        found.append(
+            Alert(
+                "SessionsLate",
+                f"{late_name(long)} > {limit} and {late_name(short)} > {limit}",
+                severity,
+                "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} had no session "
+                f"within 1 s, over {long}.",
+                f"The budget of the objective ({OBJECTIVE:.0%} within 1 s) burns {factor:g} times too fast. "
+                "The dashboard shows which transports are slow to open, and whether callers wait for a lock.",
+                "overview",
+                pending,
+                labels={"window": long},
+            )
+        )
+    return found
+
+
+def _seconds(window: str) -> int:
+    return int(window[:-1]) * {"m": 60, "h": 3600, "d": 86400}[window[-1]]
