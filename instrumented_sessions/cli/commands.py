@@ -39,6 +39,17 @@ def run_dashboard(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_program(options: argparse.Namespace) -> int:
+    """Run a program, instrumented; returns only when there is none."""
+    from ..demo.problem import Problem
+    from .run import run
+
+    program = options.program[1:] if options.program[:1] == ["--"] else options.program
+    if not program:
+        raise Problem("say what to run: a script, or -m and a module")
+    run(program, is_module=options.is_module)
+
+
 def run_doctor(options: argparse.Namespace) -> int:
     """Print what is installed and what is not."""
     from .doctor import describe, examine

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..demo.dashboard import DEFAULT_ADDRESS
 from ..settings import check_limit_s
-from .commands import run_dashboard, run_demo, run_doctor
+from .commands import run_dashboard, run_demo, run_doctor, run_program
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # Its only name is private.
 
@@ -22,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="name", metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_dashboard(commands)
+    _add_run(commands)
     _add_doctor(commands)
     return parser
 
@@ -93,6 +94,21 @@ def _add_dashboard(commands: _Commands) -> None:
         metavar="FILE",
         help="file with the token that requests must show "
         "(default: the variable INSTRUMENTED_SESSIONS_DASHBOARD_TOKEN)",
+    )
+
+
+def _add_run(commands: _Commands) -> None:
+    run = _add(
+        commands,
+        "run",
+        run_program,
+        "run a program with its loops and MCP sessions watched",
+        "Run a Python program as `python` would, with every event loop and every MCP client session watched, "
+        "and telemetry set up from OTEL_* variables.",
+    )
+    run.add_argument("-m", dest="is_module", action="store_true", help="PROGRAM is a module's name")
+    run.add_argument(
+        "program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="a script or module, and its arguments"
     )
 
 

@@ -16,13 +16,19 @@ def explain(chains: list[BlockingChain], statistics: ManagerStatistics) -> str:
     count = f"{len(chains)} wait" if len(chains) > 1 else "1 waits"
     lines = [f"{count}, the longest for {chains[0].waited_s:.1f} s. {_summary(statistics)}"]
     for number, chain in enumerate(chains, 1):
-        lines += ["", f"{number}. {_first_upper(str(chain))}."]
-        if chain.trace_id:
-            lines.append(f"   Trace {chain.trace_id}.")
-        lines += _stack("the waiter", chain.waiter_stack)
-        for link in chain.links:
-            lines += _stack(str(link.holder) if link.holder else link.waits_for, link.stack)
+        lines += ["", *chain_lines(number, chain)]
     return "\n".join(lines)
+
+
+def chain_lines(number: int, chain: BlockingChain) -> list[str]:
+    """Return one chain as numbered lines: the sentence, its trace, and the stacks along it."""
+    lines = [f"{number}. {_first_upper(str(chain))}."]
+    if chain.trace_id:
+        lines.append(f"   Trace {chain.trace_id}.")
+    lines += _stack("the waiter", chain.waiter_stack)
+    for link in chain.links:
+        lines += _stack(str(link.holder) if link.holder else link.waits_for, link.stack)
+    return lines
 
 
 def _summary(statistics: ManagerStatistics) -> str:

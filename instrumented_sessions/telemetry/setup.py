@@ -117,7 +117,7 @@ class Telemetry:
         self._health.install(endpoint)
         about = otlp.resource(service_name)
         for signal in otlp.SIGNALS:
-            wanted = os.environ.get(f"OTEL_{signal.name.upper()}_EXPORTER", "").strip().lower() != "none"
+            wanted = _wants_otlp(signal.name)
             if wanted and signal.start(endpoint, about):
                 self._signals.append(signal)
             elif wanted:
@@ -240,6 +240,12 @@ def setup(
 
 def _otlp_in_environment() -> bool:
     return any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ)
+
+
+def _wants_otlp(signal: str) -> bool:
+    """Return whether `OTEL_<SIGNAL>_EXPORTER` names OTLP, as it does by default."""
+    names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").lower().split(",")
+    return not any(map(str.strip, names)) or any(name.strip().startswith("otlp") for name in names)
 
 
 def _stop(signal: Signal) -> None:
