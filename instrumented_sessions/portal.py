@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
+import os
+import select
 import threading
+import weakref
 from collections.abc import Callable
 
 from .errors import PortalClosedError
@@ -29,6 +33,7 @@ class Portal:
         self._stopping = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: threading.Thread | None = None
+        _portals.add(self)
 
     def start(self) -> None:
         """Start the thread; what is posted meanwhile runs as soon as its loop does.
@@ -88,6 +93,24 @@ class Portal:
         except RuntimeError:
             logger.debug("%s has ended by itself", self._name)
 
+    def forsake(self) -> None:
+        """Let go of the parent's loop in a forked child, without harm to what is on it.
+
+        The child shares the parent's sockets, pipes and selector. Here they become descriptors of
+        nothing, so that closing them in the parent is heard at their other ends, and closing them here
+        is not. Sessions' tasks are kept for ever: thrown away, they would run their `finally` blocks,
+        which end the parent's servers.
+        """
+        if self.loop is None or self.loop.is_closed():
+            return
+        selector = getattr(self.loop, "_selector", None)
+        if selector is not None:  # uvloop has none, and sees to its own.
+            _detach([key.fd for key in selector.get_map().values()], selector)
+        for task in asyncio.all_tasks(self.loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # As asyncio.gather does.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
+        _forsaken.append(self.loop)
+
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         reason: BaseException | None = None
         asyncio.set_event_loop(loop)
@@ -125,3 +148,30 @@ def _finish(loop: asyncio.AbstractEventLoop) -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+_portals: weakref.WeakSet[Portal] = weakref.WeakSet()
+_forsaken: list[asyncio.AbstractEventLoop] = []
+"""In a forked child: the parent's loops, which nobody may close."""
+
+
+def _detach(descriptors: list[int], selector: object) -> None:
+    """Put nothing in the place of descriptors that are shared with the parent; their numbers stay taken."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)
+    if hasattr(select, "epoll"):
+        # What is taken out of the parent's epoll would be out of it in the parent, too.
+        with select.epoll() as empty:
+            os.dup2(empty.fileno(), selector.fileno(), inheritable=False)  # type: ignore[attr-defined]
+
+
+def _after_fork_in_child() -> None:
+    for portal in list(_portals):
+        portal.forsake()
+    _portals.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

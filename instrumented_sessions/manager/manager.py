@@ -38,6 +38,7 @@ from ..session import CallWork, Session
 from ..settings import Settings, check_limit_s
 from ..userlocks import waiting_chains
 from ..vocabulary import Outcome, SessionKey, SessionState
+from ..waitgraph import GRAPH
 from ..watchdog import SharedWatch, process_watchdog
 from .chains import chain_by_id
 from .explain import explain
@@ -642,11 +643,14 @@ def _close_all() -> None:
 
 def _after_fork_in_child() -> None:
     """The child has none of the parent's threads; it opens its own sessions."""
+    GRAPH.lock = threading.Lock()  # One of those threads may have held it.
     for manager in list(_managers):
         if manager._end is None:
-            for record in list(manager._shell.pool.known.values()):
-                record.forget()
+            records = list(manager._shell.pool.known.values())
             manager._reset()
+            for record in records:
+                record.forget()
+                manager._shell.pool.known[record.key] = record  # Its handle is the child's, too.
     live.reset()
     for manager in list(_managers):
         live.register(manager)

@@ -112,7 +112,8 @@ class Record:
         self.story.clear()
         self.generation = 0
         self.opening = self.connection = None
-        self.calls = {}
+        self.hits_seen = self.hits.read()  # The parent counts what came before.
+        self.calls, self.promised = {}, {}
         self.closers = []
         self.closing = False
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import Context
@@ -17,6 +16,7 @@ from . import sdk
 from .base import CALLBACKS, Callback, Options
 from .callback_loop import CallbackLoop
 from .calls import Calls
+from .elsewhere import in_thread, on_loop
 
 logger = logging.getLogger(__name__)
 
@@ -105,12 +105,12 @@ class Callbacks:
     async def _run(self, callback: Callback, args: tuple[Any, ...], context: Context) -> Any:
         """Run a callback where it belongs and return its result; cancelling this cancels an async one."""
         if not _is_async(callback):
-            result = await _in_thread(lambda: context.run(callback, *args))
+            result = await in_thread(lambda: context.run(callback, *args))
             if not inspect.isawaitable(result):
                 return result
             awaitable = result  # A plain function that returns a coroutine.
-            return await _on_loop(self._callback_loop(), lambda: awaitable, context)
-        return await _on_loop(self._callback_loop(), lambda: callback(*args), context)
+            return await on_loop(self._callback_loop(), lambda: awaitable, context)
+        return await on_loop(self._callback_loop(), lambda: callback(*args), context)
 
     def _callback_loop(self) -> asyncio.AbstractEventLoop:
         return self._options.callback_loop or self._loop.get()
@@ -120,67 +120,3 @@ def _is_async(callback: Callback) -> bool:
     return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
         getattr(callback, "__call__", None)  # noqa: B004  # Not whether it can be called, but how.
     )
-
-
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    """Run `function` in a new daemon thread, so that one that blocks delays neither others nor the exit."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def finish(set_outcome: Callable[[Any], None], outcome: Any) -> None:
-        if not future.done():
-            set_outcome(outcome)
-
-    def work() -> None:
-        try:
-            outcome, setter = function(), future.set_result
-        except BaseException as error:
-            outcome, setter = error, future.set_exception
-        try:
-            loop.call_soon_threadsafe(finish, setter, outcome)
-        except RuntimeError:
-            pass  # The loop is closed: nobody waits any more.
-
-    threading.Thread(target=work, name="instrumented-sessions-callback", daemon=True).start()
-    return await future
-
-
-async def _on_loop(
-    loop: asyncio.AbstractEventLoop, function: Callable[[], Awaitable[Any]], context: Context
-) -> Any:
-    """Run what `function` returns on another loop, in `context`."""
-    here = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = here.create_future()
-    tasks: list[asyncio.Future[Any]] = []
-
-    def finished(task: asyncio.Future[Any]) -> None:
-        def pass_on() -> None:
-            if future.done():
-                return
-            if task.cancelled():
-                future.cancel()
-            elif (error := task.exception()) is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(task.result())
-
-        try:
-            here.call_soon_threadsafe(pass_on)
-        except RuntimeError:
-            pass  # Our loop is closed: nobody waits any more.
-
-    def start() -> None:
-        task = asyncio.ensure_future(function())
-        tasks.append(task)
-        task.add_done_callback(finished)
-
-    # The task takes the context that it is created in; on Python 3.10 there is no other way to give it one.
-    loop.call_soon_threadsafe(start, context=context)
-    try:
-        return await future
-    except asyncio.CancelledError:
-        try:
-            loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
-        except RuntimeError:
-            pass  # That loop is closed, and its tasks with it.
-        raise

@@ -20,6 +20,7 @@ import anyio
 
 from . import sdk
 from .failures import NotSent
+from .guardian import GUARDIAN
 
 PATIENCE_S = (2.0, 2.0, 1.0)
 """How long a server has to end after its input was closed, after SIGTERM, after SIGKILL, in seconds."""
@@ -29,6 +30,8 @@ IMPATIENCE_S = (0.2, 0.4, 0.3)
 
 _KILLED_S = 0.5
 """How long the system may take to report the end of a killed process."""
+_LEFT_BEHIND_S, _LOOK_S = 0.5, 0.02
+# How long what a server has started and left behind may take to end after SIGTERM; how often we look.
 _LAST_WORDS_S = 0.2
 # How long after the end of the process its output is still read, when something holds the pipe open; and
 # how long after the end of its output its exit status is awaited.
@@ -76,6 +79,7 @@ class Child(asyncio.SubprocessProtocol):
         self._encoding = encoding
         self._errors = errors
         self._tell_end = ended
+        self._agent = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._items: deque[Any] = deque()
         self._partial: list[bytes] = []  # The pieces of a line that is not complete.
@@ -94,6 +98,7 @@ class Child(asyncio.SubprocessProtocol):
         """Keep the transport."""
         self._process = cast(asyncio.SubprocessTransport, transport)
         self.pid = self._process.get_pid()
+        GUARDIAN.add(self.pid)
         self._input = cast(asyncio.WriteTransport, self._process.get_pipe_transport(0))
         self._output = cast(asyncio.ReadTransport, self._process.get_pipe_transport(1))
 
@@ -256,8 +261,7 @@ class Child(asyncio.SubprocessProtocol):
                 except (asyncio.TimeoutError, TimeoutError):
                     if next_signal is not None:
                         self._signal(next_signal)
-            # What it has started and left behind.
-            self._signal(signal.SIGTERM)
+            await self._end_group(min(patience_s[1], _LEFT_BEHIND_S))
         except asyncio.CancelledError:
             self._signal(signal.SIGKILL)
             try:
@@ -274,13 +278,29 @@ class Child(asyncio.SubprocessProtocol):
             self._is_over = True
             self._wake()
             self._process.close()
+            if self._exited.is_set():
+                GUARDIAN.remove(self.pid)
         return self._exited.is_set()
 
-    def _signal(self, number: int) -> None:
+    async def _end_group(self, pause_s: float) -> None:
+        """End what the process has started and left behind: SIGTERM, then SIGKILL `pause_s` later."""
+        deadline = self._loop.time() + pause_s
+        is_left = self._signal(signal.SIGTERM)
+        while is_left and self._loop.time() < deadline:
+            await asyncio.sleep(_LOOK_S)  # Nothing announces the end of another's child.
+            is_left = self._signal(0)
+        if is_left:
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to the process group; returns whether anybody was there."""
+        if os.getpid() != self._agent:
+            return False  # A fork's copy of this is being thrown away; the process is the parent's.
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
-            pass  # Nobody left in its group; macOS says so with EPERM.
+            return False  # Nobody left in its group; macOS says so with EPERM.
+        return True
 
 
 def _unread(pipe: asyncio.WriteTransport) -> int:
