@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import weakref
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
+from . import live
 from .events import Event
 
 logger = logging.getLogger(__name__)
@@ -21,6 +23,8 @@ class Observer(Protocol):
 
     It may also have `scope(event)`, which returns a context manager that is entered around the
     opening or call that `event` (`OpeningStarted` or `CallStarted`) began, in its task.
+    One with `only_contended = True` does without the events of `ThreadLock` and `TaskLock` that had not
+    to wait; as long as all do, these events are not even made.
     One that raises is logged once and removed.
     """
 
@@ -57,11 +61,13 @@ class Announcer:
         with self._lock:
             if not any(known is observer for known in self._observers):
                 self._observers = (*self._observers, observer)
+        _listen()
 
     def remove(self, observer: Observer) -> None:
         """Tell `observer` no more; unknown ones are ignored."""
         with self._lock:
             self._observers = tuple(known for known in self._observers if known is not observer)
+        _listen()
 
     def announce(self, event: Event) -> None:
         """Tell every observer of `event`; never raises an `Exception` of theirs."""
@@ -118,22 +124,51 @@ class Announcer:
         logger.exception("observer %r raised in %s and was removed", observer, where)
 
 
+_everybody_lock = threading.Lock()  # Protects the two below, which are read without it.
+_everybody: tuple[weakref.ref[Announcer], ...] = ()
+all_holds_are_heard = False
+"""Whether anybody wants the events of user locks that had not to wait."""
+
+
+def _listen(*newcomers: Announcer) -> None:
+    """Find out anew who is there and what they want to hear."""
+    global _everybody, all_holds_are_heard
+    with _everybody_lock:
+        alive = [reference for reference in _everybody if reference() is not None]
+        _everybody = (*alive, *map(weakref.ref, newcomers))
+        all_holds_are_heard = any(
+            not getattr(observer, "only_contended", False)
+            for announcer in (AMBIENT, *(reference() for reference in _everybody))
+            if announcer is not None
+            for observer in announcer.observers
+        )
+
+
 AMBIENT = Announcer()
 """Observers of every manager and of the process-wide watchdog, existing and future."""
-
-_everybody: weakref.WeakSet[Announcer] = weakref.WeakSet()
 
 
 def include(announcer: Announcer) -> None:
     """Let `announcer` hear of what belongs to the whole process, such as the users' own locks."""
-    _everybody.add(announcer)
+    _listen(announcer)
 
 
 def announce_everywhere(event: Event) -> None:
     """Tell the ambient observers and those of every manager."""
     AMBIENT.announce(event)
-    for announcer in list(_everybody):
-        announcer.announce(event)
+    for reference in _everybody:
+        announcer = reference()
+        if announcer is not None:
+            announcer.announce(event)
+
+
+def _after_fork_in_child() -> None:
+    """Replace the lock: one of the parent's other threads may have held it."""
+    global _everybody_lock
+    _everybody_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 _trace_id_reader: Callable[[], str | None] | None = None
@@ -153,7 +188,8 @@ def current_trace_id() -> str | None:
 class Queued:
     """Give a slow observer a bounded queue and a thread of its own.
 
-    Events that find the queue full are dropped and counted in `dropped`; the program never waits.
+    Events that find the queue full are dropped; the program never waits. They are counted in `dropped` and
+    in the metric `instrumented_sessions.telemetry.dropped`, under the observer's class.
 
     Args:
         observer: Who is told, on the thread of this queue.
@@ -172,6 +208,11 @@ class Queued:
             target=self._run, name=f"instrumented-sessions-queue-{type(observer).__name__}", daemon=True
         )
         self._thread.start()
+        live.register(self)
+
+    def read_live(self) -> live.Reading:
+        """Return how many events were dropped; called by `live`."""
+        return live.Reading(dropped={type(self.observer).__name__: self.dropped} if self.dropped else {})
 
     def on_event(self, event: Event) -> None:
         """Queue `event`, or drop and count it."""
@@ -185,6 +226,7 @@ class Queued:
     def close(self, timeout_s: float = 5.0) -> None:
         """Deliver what is queued, for at most `timeout_s` seconds, and end the thread."""
         self._closed = True
+        live.retire(self)
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:

@@ -8,8 +8,6 @@ Needs the extra `instrumented-sessions[otel]`.
 
 from __future__ import annotations
 
-import logging
-import os
 import uuid
 from typing import Any, Protocol
 
@@ -31,13 +29,12 @@ except ImportError as error:
         "exporting over OTLP needs the OpenTelemetry SDK; run: pip install 'instrumented-sessions[otel]'"
     ) from error
 
+from .environment import number
 from .export_health import EXPORT_HEALTH
 from .old_sdk import add_reader, aggregations, remove_reader, rename
 from .pipes import LogPipe, SpanPipe, export
 
 __all__ = ["EXPORT_HEALTH", "SIGNALS", "Signal", "fresh_instance", "resource"]
-
-logger = logging.getLogger(__name__)
 
 SPAN_INTERVAL_MS = 200
 METRIC_INTERVAL_MS = 5_000
@@ -103,11 +100,11 @@ class _Traces:
             self._provider = provider
         rename(self._provider, about)
         self._pipe.open(
-            _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
+            number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
             OTLPSpanExporter(endpoint=_path(endpoint, "traces")),
             lambda exporter: BatchSpanProcessor(
                 exporter,
-                schedule_delay_millis=_number("OTEL_BSP_SCHEDULE_DELAY", SPAN_INTERVAL_MS),
+                schedule_delay_millis=number("OTEL_BSP_SCHEDULE_DELAY", SPAN_INTERVAL_MS),
             ),
         )
         return True
@@ -145,11 +142,11 @@ class _Logs:
             self._provider = provider
         rename(self._provider, about)
         self._pipe.open(
-            _number("OTEL_BLRP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
+            number("OTEL_BLRP_MAX_QUEUE_SIZE", _QUEUE_SIZE),
             OTLPLogExporter(endpoint=_path(endpoint, "logs")),
             lambda exporter: BatchLogRecordProcessor(
                 exporter,
-                schedule_delay_millis=_number("OTEL_BLRP_SCHEDULE_DELAY", SPAN_INTERVAL_MS),
+                schedule_delay_millis=number("OTEL_BLRP_SCHEDULE_DELAY", SPAN_INTERVAL_MS),
             ),
         )
         return True
@@ -211,7 +208,7 @@ class _Metrics:
         )
         reader = _Reader(
             self._exporter,
-            export_interval_millis=_number("OTEL_METRIC_EXPORT_INTERVAL", METRIC_INTERVAL_MS),
+            export_interval_millis=number("OTEL_METRIC_EXPORT_INTERVAL", METRIC_INTERVAL_MS),
         )
         if self._provider is None:
             provider = MeterProvider([reader], resource=about, shutdown_on_exit=False)
@@ -255,13 +252,3 @@ def _is_unset(provider: object) -> bool:
 
 def _path(endpoint: str | None, signal: str) -> str | None:
     return None if endpoint is None else f"{endpoint.rstrip('/')}/v1/{signal}"
-
-
-def _number(variable: str, default: int) -> int:
-    try:
-        return int(os.environ.get(variable, "").strip() or default)
-    except ValueError:
-        logger.warning(
-            "environment variable %s=%r is not a number; using %s", variable, os.environ[variable], default
-        )
-        return default

@@ -13,6 +13,7 @@ from wsgiref.simple_server import WSGIServer
 
 from .. import events, live
 from . import catalog
+from .exemplars import Exemplar, exemplar_of
 from .measure import Labels, Measure
 
 try:
@@ -30,16 +31,26 @@ _MAX_CHILDREN = 10_000
 class PrometheusObserver(Collector):
     """Keeps histograms as events come, reads counters and gauges when scraped; any thread may call it.
 
+    Histograms carry exemplars: the trace and span of the last measurement in each bucket, where it is
+    sampled. They are shown to scrapers that ask for OpenMetrics; the plain text format has no room for them.
+
     Args:
         registry: Where to register. Default: a registry of its own, see `registry`.
         read: Reads what is true now. Default `live.read`.
+        exemplar: Tells the span that an event is about. Default: what OpenTelemetry says, if it is in use.
     """
 
+    only_contended = True
+
     def __init__(
-        self, registry: CollectorRegistry | None = None, read: Callable[[], live.Reading] = live.read
+        self,
+        registry: CollectorRegistry | None = None,
+        read: Callable[[], live.Reading] = live.read,
+        exemplar: Callable[[events.Event], Exemplar | None] = exemplar_of,
     ) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
         self._read = read
+        self._exemplar = exemplar
         self._measure = Measure()
         self.reset()
         self.registry.register(self)
@@ -47,11 +58,13 @@ class PrometheusObserver(Collector):
 
     def on_event(self, event: events.Event) -> None:
         """Record `event`."""
-        for metric, value, labels in self._measure.samples(event):
+        samples = self._measure.samples(event)
+        exemplar = self._exemplar(event) if samples else None
+        for metric, value, labels in samples:
             child = self._children.get((metric.name, labels))
             if child is None:
                 child = self._child(metric.name, labels)
-            child.observe(value)
+            child.observe(value, exemplar)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric of the catalog; called for each scrape, on the server's thread."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .. import live
 from ..observer import AMBIENT
+from . import environment
 
 if TYPE_CHECKING:
     from .export_health import ExportHealth
@@ -108,7 +109,7 @@ class Telemetry:
                     self._endpoint or "OTEL_*",
                 )
             return
-        if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        if environment.disabled():
             return
         from . import otlp
 
@@ -117,7 +118,7 @@ class Telemetry:
         self._health.install(endpoint)
         about = otlp.resource(service_name)
         for signal in otlp.SIGNALS:
-            wanted = _wants_otlp(signal.name)
+            wanted = environment.wants_otlp(signal.name, endpoint)
             if wanted and signal.start(endpoint, about):
                 self._signals.append(signal)
             elif wanted:
@@ -199,6 +200,12 @@ def setup(
     While the collector cannot be reached, the exporters' own complaints are kept out of the log: there is
     one line when exports begin to fail, and one when they work again.
 
+    `OTEL_SDK_DISABLED` and `OTEL_*_EXPORTER` are heeded: `none` leaves a signal out, `otlp` is what happens
+    anyway, and `prometheus` serves metrics at `OTEL_EXPORTER_PROMETHEUS_HOST` and `_PORT` (127.0.0.1:9464).
+    Another value, and a protocol other than `http/protobuf`, gets a warning and no export of that signal.
+    `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=base2_exponential_bucket_histogram` sends
+    exponential histograms over OTLP; `/metrics` keeps its buckets.
+
     All of it works with OpenTelemetry 1.30 and later. With 1.34 and before, log records have no field
     for an event's name, so it is their attribute `event.name`.
 
@@ -220,7 +227,9 @@ def setup(
     global _current, _fork_hook_installed
     from . import otel
 
-    wants_otlp = otlp_endpoint is not None or prometheus_port is None or _otlp_in_environment()
+    wants_otlp = otlp_endpoint is not None or prometheus_port is None or environment.names_collector()
+    if prometheus_port is None and (address := environment.prometheus_address()) is not None:
+        prometheus_host, prometheus_port = address
     with _lock:
         handle = _current if _current is not None and not _current.closed else Telemetry()
         if wants_otlp:
@@ -236,16 +245,6 @@ def setup(
             os.register_at_fork(after_in_child=_after_fork)
     otel.install()
     return handle
-
-
-def _otlp_in_environment() -> bool:
-    return any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ)
-
-
-def _wants_otlp(signal: str) -> bool:
-    """Return whether `OTEL_<SIGNAL>_EXPORTER` names OTLP, as it does by default."""
-    names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").lower().split(",")
-    return not any(map(str.strip, names)) or any(name.strip().startswith("otlp") for name in names)
 
 
 def _stop(signal: Signal) -> None:

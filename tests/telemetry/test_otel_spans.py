@@ -297,6 +297,18 @@ def test_stall_is_back_dated_and_linked_to_what_it_delays(backend: Backend) -> N
     }
 
 
+def test_delayed_work_links_back_to_the_stall(backend: Backend) -> None:
+    """From a slow call one click leads to the stall that delayed it, while both last and afterwards."""
+    backend.tell(story.called(1), story.called(2, caller=story.HOLDER, target="search"), story.stalled())
+    backend.pass_time(1.1)
+    backend.tell(story.recovered(), story.returned(1), story.returned(2, target="search"))
+    stall = backend.span("loop.stall")
+    for name in ("tools/call forecast", "tools/call forecast.in_progress"):
+        (link,) = backend.span(name).links
+        assert link.context.span_id == stall.context.span_id
+        assert dict(link.attributes or {}) == {"instrumented_sessions.loop": "main"}
+
+
 def test_stall_known_only_at_its_end_is_still_a_span(backend: Backend) -> None:
     """The GIL was held all the while, so the first report is the last."""
     backend.tell(story.recovered(duration_s=2.0))

@@ -36,7 +36,7 @@ def facts_of(
         waits_on = opening.wait
         phase = Phase.CONNECT
         if opening.context.is_valid:
-            links = (Link(opening.context),)
+            links = (*links, Link(opening.context))
     if waits_on is not None:
         phase = Phase.LOCK
         if waits_on is not work:

@@ -10,12 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 from opentelemetry import _logs, context, metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import format_trace_id
+from opentelemetry.trace import NonRecordingSpan, SpanContext, format_span_id, format_trace_id
 
 from ... import events, live
 from ...clock import SYSTEM_CLOCK, Clock
 from ...observer import AMBIENT, read_trace_ids_with
+from ...vocabulary import LockKind
 from .. import catalog
+from ..exemplars import read_exemplars_with
 from ..logs import Logs
 from ..measure import Measure
 from .in_progress import Explain, Reporter
@@ -43,6 +45,8 @@ class OpenTelemetryObserver:
             dropped and counted. Default 10,000.
         report_in_progress: Whether to start the thread that reports open work. Default True.
     """
+
+    only_contended = True
 
     def __init__(
         self,
@@ -74,7 +78,7 @@ class OpenTelemetryObserver:
 
     def on_event(self, event: events.Event) -> None:
         """Record `event`; must be called in the thread and context of the fact."""
-        exemplar = self._context_of(event)
+        exemplar = _NOWHERE if type(event) in _OF_NO_SPAN else self._context_of(event)
         for sample in self._measure.samples(event):
             self._metrics.record(sample, exemplar)
         self._logs.on_event(event, exemplar)
@@ -87,8 +91,15 @@ class OpenTelemetryObserver:
 
     def trace_id(self, kind: WorkKind, id: int) -> str | None:
         """Return the trace of open work as 32 hexadecimal digits, None when it has none."""
-        span = self._table.span_context(kind, id)
-        return format_trace_id(span.trace_id) if span is not None and span.is_valid else None
+        work = self._table.get(kind, id)
+        return format_trace_id(work.context.trace_id) if work is not None and work.context.is_valid else None
+
+    def exemplar_of(self, event: events.Event) -> dict[str, str] | None:
+        """Return the sampled span that `event` is about, open or just ended, as an exemplar's labels."""
+        span = self._span_of(event)
+        if span is None or not span.trace_flags.sampled:
+            return None
+        return {"trace_id": format_trace_id(span.trace_id), "span_id": format_span_id(span.span_id)}
 
     def read_live(self) -> live.Reading:
         """Return how many spans and reports were dropped; called by `live`."""
@@ -109,13 +120,17 @@ class OpenTelemetryObserver:
     def _context_of(self, event: events.Event) -> Context | None:
         """Return a context in which the span that `event` is about is the current one."""
         lookup = _SUBJECT.get(type(event))
-        if lookup is None:
-            return None
-        kind, id_of = lookup
-        work = self._table.get(kind, id_of(event))
-        if work is None or not work.context.is_valid:
-            return None
-        return trace.set_span_in_context(work.span)
+        work = self._table.get(*lookup(event)) if lookup is not None else None
+        if work is not None and work.context.is_valid:
+            return trace.set_span_in_context(work.span)
+        span = self._span_of(event)
+        return trace.set_span_in_context(NonRecordingSpan(span)) if span is not None else None
+
+    def _span_of(self, event: events.Event) -> SpanContext | None:
+        """Identify the span that `event` is about; it may have ended a moment ago."""
+        lookup = _SUBJECT.get(type(event))
+        span = self._table.span_context(*lookup(event)) if lookup is not None else None
+        return span if span is not None and span.is_valid else None
 
 
 class _Current:
@@ -143,17 +158,27 @@ def _reset_after_fork(observer: OpenTelemetryObserver) -> None:
         os.register_at_fork(after_in_child=reset)
 
 
-_SUBJECT: dict[type[events.Event], tuple[WorkKind, Callable[..., int]]] = {
-    events.SessionAcquired: (WorkKind.REQUEST, lambda event: event.request_id),
-    events.OpeningStarted: (WorkKind.OPENING, lambda event: event.opening_id),
-    events.OpeningEnded: (WorkKind.OPENING, lambda event: event.opening_id),
-    events.CallStarted: (WorkKind.CALL, lambda event: event.call_id),
-    events.CallEnded: (WorkKind.CALL, lambda event: event.call_id),
-    events.LockAcquired: (WorkKind.WAIT, lambda event: event.wait_id),
-    events.LockWaitAbandoned: (WorkKind.WAIT, lambda event: event.wait_id),
-    events.LoopRecovered: (WorkKind.STALL, lambda event: event.report.stall_id),
+def _owner_of(event: events.LockReleased) -> tuple[WorkKind, int | None]:
+    return WorkKind.CALL if event.lock is LockKind.CALL else WorkKind.OPENING, event.owner_id
+
+
+_SUBJECT: dict[type[events.Event], Callable[..., tuple[WorkKind, int | None]]] = {
+    events.SessionAcquired: lambda event: (WorkKind.REQUEST, event.request_id),
+    events.OpeningStarted: lambda event: (WorkKind.OPENING, event.opening_id),
+    events.OpeningEnded: lambda event: (WorkKind.OPENING, event.opening_id),
+    events.CallStarted: lambda event: (WorkKind.CALL, event.call_id),
+    events.CallEnded: lambda event: (WorkKind.CALL, event.call_id),
+    events.LockAcquired: lambda event: (WorkKind.WAIT, event.wait_id),
+    events.LockWaitAbandoned: lambda event: (WorkKind.WAIT, event.wait_id),
+    events.LockReleased: _owner_of,
+    events.LoopRecovered: lambda event: (WorkKind.STALL, event.report.stall_id),
 }
-"""Which open work an event is about."""
+"""Which work an event is about."""
+
+# These are announced where whatever is current has nothing to do with them: on the loop's timer, or in
+# the task that owns a session for all its users. An exemplar would lead to the wrong trace.
+_OF_NO_SPAN = (events.LoopHeartbeat, events.SessionStateChanged)
+_NOWHERE = trace.set_span_in_context(trace.INVALID_SPAN, Context())  # An empty one stands for the current.
 
 
 def _current_trace_id() -> str | None:
@@ -172,5 +197,6 @@ def install() -> OpenTelemetryObserver:
         if _installed is None:
             _installed = OpenTelemetryObserver()
             read_trace_ids_with(_current_trace_id)
+            read_exemplars_with(_installed.exemplar_of)
         AMBIENT.add(_installed)
         return _installed

@@ -146,7 +146,7 @@ class Spans:
             known.facts["report"] = report
             return
         delayed = self._table.on_thread(report.thread_id)
-        self._start(
+        stall = self._start(
             Work(
                 WorkKind.STALL,
                 report.stall_id,
@@ -159,6 +159,12 @@ class Spans:
             ),
             context=Context(),
         )
+        if stall is None or not stall.context.is_valid:
+            return
+        back = Link(stall.context, {catalog.LOOP: report.loop})
+        for work in delayed:  # Their reports in progress carry the link too.
+            work.links = (*work.links, back)
+            work.span.add_link(back.context, back.attributes)
 
     def _heartbeat(self, event: events.LoopHeartbeat) -> None:
         span = self._tracer.start_span(

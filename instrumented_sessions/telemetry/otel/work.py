@@ -15,7 +15,7 @@ from ...chain import Party
 from ...vocabulary import Phase, SessionKey
 
 MAX_OPEN = 10_000
-MAX_ENDED = 2_000
+MAX_ENDED = 4_000
 MAX_LINKS = 32
 
 Attributes = dict[str, AttributeValue]
@@ -107,7 +107,7 @@ class WorkTable:
         return None if key is None else self._openings.get(key)
 
     def pop(self, kind: WorkKind, id: int) -> Work | None:
-        """Take work out because it ends; its span context is remembered for late links."""
+        """Take work out because it ends; its span context is remembered for late links and exemplars."""
         with self._lock:
             work = self._open.pop((kind, id), None)
             if work is None:
@@ -116,13 +116,13 @@ class WorkTable:
             if work.kind is WorkKind.OPENING:
                 if work.key is not None and self._openings.get(work.key) is work:
                     del self._openings[work.key]
-                self._ended[work.kind, work.id] = work.context
-                if len(self._ended) > MAX_ENDED:
-                    self._ended.popitem(last=False)
+            self._ended[work.kind, work.id] = work.context
+            if len(self._ended) > MAX_ENDED:
+                self._ended.popitem(last=False)
         return work
 
     def span_context(self, kind: WorkKind, id: int | None) -> SpanContext | None:
-        """Return the span context of work that is open, or of an opening that ended a moment ago."""
+        """Return the span context of work that is open, or ended a moment ago."""
         if id is None:
             return None
         work = self._open.get((kind, id))
