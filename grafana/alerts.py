@@ -41,7 +41,7 @@ BURN_RATES = (
 
 _OPENING = 'lock="opening"'
 
-# How long the last value counts when a scrape fails. Staleness would end an alert at one slow scrape.
+# How long the last value counts while scrapes fail. Staleness would end an alert at one slow scrape.
 _SLACK = "1m"
 
 
@@ -124,7 +124,13 @@ def _rule(alert: Alert, grafana: str, runbook: str) -> dict[str, Any]:
 
 
 def _age(metric: Metric, by: str, *matchers: str) -> str:
-    return f"max by ({by}) (last_over_time({queries.series(metric, *matchers, rules=True)}[{_SLACK}]))"
+    """Return the greatest age; while a scrape fails, the last one before it.
+
+    Not simply the last one in a minute: an age is gone at once when nobody waits any more.
+    """
+    one = queries.series(metric, *matchers, rules=True)
+    last = f"last_over_time({one}[{_SLACK}]) and on (job, instance) (up == 0)"
+    return f"max by ({by}) ({one} or {last})"
 
 
 def _hangs() -> list[Alert]:

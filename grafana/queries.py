@@ -93,12 +93,12 @@ def appeared(metric: Metric, by: str, window: str, *matchers: str, rules: bool =
     """Return how much a rare counter grew, its very first count included.
 
     `increase` sees nothing when a series begins at 1: there is no 0 before it. So a series that was not
-    there one window ago counts with its value.
+    there in the window before counts with its value.
     """
     one = series(metric, *matchers, rules=rules)
     return (
         f"sum by ({by}) ((increase({one}[{window}]) > 0) or "
-        f"(last_over_time({one}[{window}]) unless {one} offset {window}))"
+        f"(last_over_time({one}[{window}]) unless last_over_time({one}[{window}] offset {window})))"
     )
 
 

@@ -1,0 +1,228 @@
+"""Every alert in promtool's own engine: when it fires, when it does not, and what a bad scrape does to it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from grafana import alerts
+from grafana.build import GENERATED
+from instrumented_sessions.telemetry import catalog
+
+from tests.grafana.engines.programs import engine
+
+WHO = 'job="agents",instance="a:1"'
+OPENING = f'{WHO},transport="search",lock="opening"'
+CALL = f'{WHO},transport="printer",lock="call"'
+
+HEARTBEAT = catalog.LOOP_HEARTBEAT_AGE.prometheus_name
+WAITER = catalog.LOCK_OLDEST_WAITER_AGE.prometheus_name
+HOLDER = catalog.LOCK_HOLDER_AGE.prometheus_name
+DEADLOCKS = catalog.LOCK_DEADLOCKS.prometheus_name
+WAITED = f"{catalog.LOCK_WAIT_DURATION.prometheus_name}_sum"
+LAG = f"{catalog.LOOP_LAG.prometheus_name}_bucket"
+OPENED = f"{catalog.SESSION_CREATE_DURATION.prometheus_name}_count"
+ENDED = f"{catalog.MCP_SESSION_DURATION.prometheus_name}_count"
+DROPPED = catalog.TELEMETRY_DROPPED.prometheus_name
+REQUESTS = catalog.SESSION_REQUESTS.prometheus_name
+ACQUIRED = f"{catalog.SESSION_ACQUIRE_DURATION.prometheus_name}_bucket"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series of one scrape each 15 s, in promtool's notation, and whether an alert fires when."""
+
+    name: str
+    alert: str
+    series: dict[str, str]
+    fires: dict[str, bool]
+    interval: str = "15s"
+
+
+def lag(bad_share: str) -> dict[str, str]:
+    """Ten timers a second of one loop, of which so many are later than half a second."""
+    loop = f'{WHO},loop="main"'
+    return {
+        f'{LAG}{{{loop},le="0.1"}}': f"0+{bad_share}x60",
+        f'{LAG}{{{loop},le="0.5"}}': f"0+{bad_share}x60",
+        f'{LAG}{{{loop},le="1.0"}}': "0+150x60",
+        f'{LAG}{{{loop},le="+Inf"}}': "0+150x60",
+    }
+
+
+def requests(late: int) -> dict[str, str]:
+    """A hundred requests each five minutes, 60 of them warm, `late` of them later than a second."""
+    quick = 40 - late
+    return {
+        f'{REQUESTS}{{{WHO},transport="search",outcome="hit"}}': "0+60x1000",
+        f'{REQUESTS}{{{WHO},transport="search",outcome="created"}}': "0+40x1000",
+        f'{ACQUIRED}{{{WHO},transport="search",outcome="created",le="1.0"}}': f"0+{quick}x1000",
+        f'{ACQUIRED}{{{WHO},transport="search",outcome="created",le="+Inf"}}': "0+40x1000",
+    }
+
+
+CASES = [
+    Case("a silent loop", "LoopStalled", {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.05x3 5.5 20.5 0.1x9"},
+         {"30s": False, "45s": True, "60s": True, "75s": False}),
+    Case("a loop with short stalls", "LoopStalled", {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.05 3 0.05 4.9 0.1x9"},
+         {"15s": False, "45s": False}),
+    Case("a failed scrape of a silent loop", "LoopStalled",
+         {f"up{{{WHO}}}": "1 1 0 1x9", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.05 6 stale 36 0.1x9"},
+         {"15s": True, "30s": True, "45s": True, "60s": False}),
+    Case("a failed scrape of a loop that runs", "LoopStalled",
+         {f"up{{{WHO}}}": "1 1 0 1x9", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.05 0.05 stale 0.05x9"},
+         {"30s": False, "45s": False}),
+    Case("no loop at all", "LoopStalled", {f"up{{{WHO}}}": "1x20"}, {"1m": False}),
+    Case("a waiter behind a hung opening", "LockWaiterStuck",
+         {f"{WAITER}{{{OPENING}}}": "0 4 19 34 stale", f"{HOLDER}{{{OPENING}}}": "1 16 31 46 stale",
+          f"up{{{WHO}}}": "1x20"}, {"15s": False, "30s": True, "45s": True, "60s": False}),
+    Case("a long queue that moves", "LockWaiterStuck",
+         {f"{WAITER}{{{CALL}}}": "0 15 25 25 25", f"{HOLDER}{{{CALL}}}": "1 2 1 2 1"},
+         {"30s": False, "45s": False, "60s": False}),
+    Case("a waiter behind a hung call", "LockWaiterStuck",
+         {f"{WAITER}{{{CALL}}}": "0 15 30 45", f"{HOLDER}{{{CALL}}}": "1 16 31 46"}, {"15s": False, "30s": True}),
+    Case("one lock for all: another transport holds it", "LockWaiterStuck",
+         {f"{WAITER}{{{OPENING}}}": "0 15 30",
+          f'{HOLDER}{{{WHO},transport="notes",lock="opening"}}': "0 15 30"}, {"0s": False, "15s": True}),
+    Case("a failed scrape while somebody is stuck", "LockWaiterStuck",
+         {f"{WAITER}{{{OPENING}}}": "0 15 stale 45 0x9", f"{HOLDER}{{{OPENING}}}": "0 15 stale 45 0x9",
+          f"up{{{WHO}}}": "1 1 0 1x9"},
+         {"15s": True, "30s": True, "45s": True, "60s": False}),
+    Case("an opening that hangs", "OpeningStuck", {f"{HOLDER}{{{OPENING}}}": "0 15 stale 45 stale", f"up{{{WHO}}}": "1 1 0 1x9"},
+         {"0s": False, "15s": True, "30s": True, "60s": False}),
+    Case("openings one after the other", "OpeningStuck", {f"{HOLDER}{{{OPENING}}}": "1 2 1 3 1 2"},
+         {"30s": False, "75s": False}),
+    Case("a call that takes long", "OpeningStuck", {f"{HOLDER}{{{CALL}}}": "0 15 30"}, {"30s": False}),
+    Case("the very first deadlock", "DeadlockDetected", {f"{DEADLOCKS}{{{OPENING}}}": "_x4 1x60"},
+         {"45s": False, "60s": True, "4m": True, "7m": False}),
+    Case("one more deadlock", "DeadlockDetected", {f"{DEADLOCKS}{{{OPENING}}}": "1x48 2x60"},
+         {"11m45s": False, "12m15s": True, "19m": False}),
+    Case("a restart after a deadlock", "DeadlockDetected", {f"{DEADLOCKS}{{{OPENING}}}": "2x48 0x60"},
+         {"11m45s": False, "12m": False, "13m": False}),
+    Case("a failed scrape long after a deadlock", "DeadlockDetected",
+         {f"{DEADLOCKS}{{{OPENING}}}": "2x60 stale 2x60"},
+         {"15m": False, "15m15s": False, "20m": False, "20m15s": False}),
+    Case("no deadlock", "DeadlockDetected", {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x40"}, {"5m": False}),
+    Case("too many wait", "LockSaturated", {f"{WAITED}{{{OPENING}}}": "0+60x60"}, {"4m": False, "11m": True}),
+    Case("some wait", "LockSaturated", {f"{WAITED}{{{OPENING}}}": "0+30x60"}, {"11m": False}),
+    Case("too many wait across a restart", "LockSaturated", {f"{WAITED}{{{OPENING}}}": "0+60x30 0+60x30"},
+         {"11m": True}),
+    Case("too many wait and a scrape fails", "LockSaturated",
+         {f"{WAITED}{{{OPENING}}}": "0+60x30 _ 1920+60x30"}, {"11m": True}),
+    Case("a loop that is often late", "LoopLagHigh", lag("135"), {"4m": False, "11m": True}),
+    Case("a loop that is seldom late", "LoopLagHigh", lag("149"), {"11m": False}),
+    Case("openings that fail", "OpeningFailures",
+         {f'{OPENED}{{{WHO},transport="search",outcome="ok"}}': "0+1x60",
+          f'{OPENED}{{{WHO},transport="search",outcome="error"}}': "0+1x60"}, {"1m": False, "8m": True}),
+    Case("openings that fail seldom, and callers that leave", "OpeningFailures",
+         {f'{OPENED}{{{WHO},transport="search",outcome="ok"}}': "0+9x60",
+          f'{OPENED}{{{WHO},transport="search",outcome="error"}}': "0+1x60",
+          f'{OPENED}{{{WHO},transport="search",outcome="cancelled"}}': "0+9x60"}, {"8m": False}),
+    Case("openings that fail across a restart", "OpeningFailures",
+         {f'{OPENED}{{{WHO},transport="search",outcome="error"}}': "0+1x20 0+1x40"}, {"8m": True}),
+    Case("no openings", "OpeningFailures", {f'{OPENED}{{{WHO},transport="search",outcome="ok"}}': "5x60"},
+         {"8m": False}),
+    Case("sessions that are lost", "SessionFlapping",
+         {f'{ENDED}{{{WHO},mcp_transport="http",error_type="timeout"}}': "0+1x40"}, {"1m": False, "5m": True}),
+    Case("sessions that end as they should", "SessionFlapping",
+         {f'{ENDED}{{{WHO},mcp_transport="http"}}': "0+3x40"}, {"5m": False, "9m": False}),
+    Case("a restart after losses", "SessionFlapping",
+         {f'{ENDED}{{{WHO},mcp_transport="http",error_type="timeout"}}': "80x80 0x80"}, {"19m": False, "22m": False}),
+    Case("a target that is gone", "TargetDown",
+         {f"up{{{WHO}}}": "1x4 0x40", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 stale"},
+         {"1m": False, "1m15s": False, "2m": True}),
+    Case("one failed scrape", "TargetDown",
+         {f"up{{{WHO}}}": "1x4 0 1x40", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 stale 0.1x40"},
+         {"1m15s": False, "2m": False}),
+    Case("somebody else's target that is gone", "TargetDown", {'up{job="mail",instance="b:1"}': "0x40"},
+         {"5m": False}),
+    Case("a target without loops", "HeartbeatAbsent",
+         {f"up{{{WHO}}}": "1x80", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 stale"},
+         {"1m": False, "1m45s": False, "4m": True}),
+    Case("a whole job that fell silent, by OTLP", "HeartbeatAbsent",
+         {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 _x80"}, {"1m30s": False, "4m": True}),
+    Case("one instance of two that leaves, by OTLP", "HeartbeatAbsent",
+         {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 _x80",
+          f'{HEARTBEAT}{{job="agents",instance="b:1",loop="main"}}': "0.1x80"}, {"4m": False}),
+    Case("a failed scrape of heartbeats", "HeartbeatAbsent",
+         {f"up{{{WHO}}}": "1x4 0 1x40", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 stale 0.1x40"},
+         {"1m15s": False, "3m": False}),
+    Case("telemetry that overflows", "TelemetryDropped", {f'{DROPPED}{{{WHO},observer="otlp"}}': "_x4 7+7x60"},
+         {"45s": False, "3m": True}),
+    Case("nothing dropped since a restart", "TelemetryDropped",
+         {f'{DROPPED}{{{WHO},observer="otlp"}}': "0x80 0x80"}, {"3m": False, "19m": False}),
+    Case("a quarter is late", "SessionsLate", requests(25), {"0s": False, "2h": True}, interval="5m"),
+    Case("one in fifty is late for half a day", "SessionsLate", requests(2), {"1h": False, "12h": True},
+         interval="5m"),
+    Case("one in two hundred would be allowed", "SessionsLate",
+         {key: value.replace("40x", "80x").replace("60x", "120x").replace("39x", "79x")
+          for key, value in requests(1).items()}, {"2h": False, "12h": False}, interval="5m"),
+    Case("only warm requests", "SessionsLate",
+         {f'{REQUESTS}{{{WHO},transport="search",outcome="hit"}}': "0+60x1000"}, {"2h": False}, interval="5m"),
+    Case("a restart in the middle", "SessionsLate",
+         {key: value.replace("x1000", "x12") + " " + value for key, value in requests(0).items()},
+         {"1h30m": False, "2h": False}, interval="5m"),
+]  # fmt: skip
+
+
+def samples(text: str) -> str:
+    """Values in promtool's notation, where `0.1x3` means four of them; here it means three."""
+    return re.sub(r"(?<!\S)([\d.]+)x(\d+)", lambda found: f"{found[1]}x{int(found[2]) - 1}", text)
+
+
+def as_promtool(case: Case) -> dict[str, object]:
+    """One test in promtool's words: firing alerts are the series ALERTS."""
+    firing = f'count(ALERTS{{alertname="{alerts.PREFIX}{case.alert}",alertstate="firing"}}) > bool 0'
+    return {
+        "name": case.name,
+        "interval": case.interval,
+        "input_series": [{"series": key, "values": samples(text)} for key, text in case.series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f"({firing}) or vector(0)",
+                "eval_time": time,
+                "exp_samples": [{"labels": "{}", "value": int(fires)}],
+            }
+            for time, fires in case.fires.items()
+        ],
+    }
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.name}")
+def test_alert_fires_when_it_should(case: Case, tmp_path: Path) -> None:
+    """The alert fires at the times it should, and at no other that was asked about."""
+    interval = "15s" if case.interval == "15s" else "5m"
+    file = tmp_path / "test.yml"
+    tests = {
+        "rule_files": [str(GENERATED / "rules.yml")],
+        "evaluation_interval": interval,
+        "tests": [as_promtool(case)],
+    }
+    file.write_text(yaml.safe_dump(tests))
+    done = subprocess.run(
+        [engine("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tested_both_ways() -> None:
+    """Each alert has a case in which it fires, and one in which it never does."""
+    for name in {alert.name for alert in alerts.alerts()}:
+        cases = [case for case in CASES if case.alert == name]
+        assert any(any(case.fires.values()) for case in cases), name
+        assert any(not any(case.fires.values()) for case in cases), name
+
+
+def test_rules_are_sound() -> None:
+    """promtool has nothing to say against the rules, its lint included."""
+    done = subprocess.run(
+        [engine("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(GENERATED / "rules.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
