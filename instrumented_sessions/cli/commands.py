@@ -51,9 +51,25 @@ def run_program(options: argparse.Namespace) -> int:
 
 
 def run_doctor(options: argparse.Namespace) -> int:
-    """Print what is installed and what is not."""
+    """Print what is wrong with an agent, or what is installed and what is not."""
+    from . import diagnosis
     from .doctor import describe, examine
 
-    checks = examine(options.address)
+    address = diagnosis.with_scheme(options.address) if options.address else None
+    if address is not None and diagnosis.is_agent(address):
+        return _diagnose(address)
+    checks = examine(address)
     sys.stdout.write(describe(checks))
     return 0 if all(check.is_well or not check.is_needed for check in checks) else 1
+
+
+def _diagnose(address: str) -> int:
+    from ..demo.problem import Problem
+    from . import diagnosis
+
+    try:
+        found = diagnosis.diagnose(address)
+    except (OSError, ValueError, LookupError) as error:
+        raise Problem(f"{address} does not answer as an agent does: {error}", exit_code=1) from error
+    sys.stdout.write(found.text())
+    return 1 if found.findings else 0

@@ -117,15 +117,18 @@ def _add_doctor(commands: _Commands) -> None:
         commands,
         "doctor",
         run_doctor,
-        "check the installation",
-        "Check what is installed, and whether a dashboard answers. "
-        "Exits with 1 when a part is missing that is needed, or no dashboard answers at a given ADDRESS.",
+        "check the installation, or an agent that hangs",
+        "Check what is installed, and whether a dashboard answers; given the address of an agent's "
+        "diagnostics, say what waits, which loop stalls and what to do. Exits with 1 when something is "
+        "wrong: a loop stalls, a request has waited for more than 5 seconds, a part is missing that is needed, or "
+        "nothing answers at a given ADDRESS.",
     )
     doctor.add_argument(
         "address",
         nargs="?",
         metavar="ADDRESS",
-        help=f"where a dashboard should answer (default: {DEFAULT_ADDRESS}, which may be silent)",
+        help="an agent's diagnostics, as `run` says at its start, or a dashboard "
+        f"(default: {DEFAULT_ADDRESS}, which may be silent)",
     )
 
 

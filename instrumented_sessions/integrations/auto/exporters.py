@@ -31,6 +31,8 @@ DEFAULT_PROMETHEUS_PORT = 9464
 class SetupAtFirstFact:
     """An observer that calls `setup()` at the first event, before anybody else hears of it."""
 
+    only_contended = True
+
     def __init__(self) -> None:
         self._lock = threading.Lock()  # Protects what follows.
         self._is_done = False

@@ -139,7 +139,10 @@ class Instrumentation:
         number = wanted_signal()
         if number is not None:
             self.dump = DumpOnSignal(number, self.explain)
-            self._undo.append(("closing the dump", self.dump.close))
+            dump = self.dump
+            AMBIENT.add(dump)
+            self._undo.append(("closing the dump", dump.close))
+            self._undo.append(("closing the dump", lambda: AMBIENT.remove(dump)))
             self._after_fork.append(("the dump", self.dump.after_fork_in_child))
 
 

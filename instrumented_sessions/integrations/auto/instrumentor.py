@@ -16,7 +16,6 @@ except ImportError as error:
 
 from . import instrumentation
 
-
 BaseInstrumentor: Any = instrumentor.BaseInstrumentor
 
 

@@ -25,6 +25,8 @@ _STACK_LINES = 8
 class Stalls:
     """An observer that keeps the stalls that last; any thread may call it."""
 
+    only_contended = True
+
     def __init__(self) -> None:
         self.reset()
 
