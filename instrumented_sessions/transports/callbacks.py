@@ -40,6 +40,7 @@ class Callbacks:
         """The calls on the session; replaced once there is one."""
         self._options = options
         self._loop = CallbackLoop()
+        self._auth_loop = CallbackLoop(getattr(options, "auth", None), "instrumented-sessions-auth")
         self._send, self._receive = anyio.create_memory_object_stream[Any](NOTICE_LIMIT)
         self._dropped = 0
 
@@ -71,11 +72,12 @@ class Callbacks:
             self._send.close()
             self._receive.close()
             self._loop.close()
+            self._auth_loop.close()
 
     def _request(self, name: str, callback: Callback) -> Callable[..., Awaitable[Any]]:
         async def answer(*args: Any) -> Any:
             try:
-                return await self._run(callback, args, self.calls.context())
+                return await self.run(callback, args, self.calls.context())
             except Exception:
                 logger.exception("%s of transport %r raised", name, getattr(self._options, "id", None))
                 return sdk.types.ErrorData(code=_INTERNAL_ERROR, message=f"the client's {name} failed")
@@ -98,12 +100,15 @@ class Callbacks:
     async def _pass_on(self) -> None:
         async for name, callback, args, context in self._receive:
             try:
-                await self._run(callback, args, context)
+                await self.run(callback, args, context)
             except Exception:
                 logger.exception("%s of transport %r raised", name, getattr(self._options, "id", None))
 
-    async def _run(self, callback: Callback, args: tuple[Any, ...], context: Context) -> Any:
-        """Run a callback where it belongs and return its result; cancelling this cancels an async one."""
+    async def run(self, callback: Callback, args: tuple[Any, ...], context: Context) -> Any:
+        """Run a function of the program where it belongs and return its result.
+
+        Cancelling this cancels an async one.
+        """
         if not _is_async(callback):
             result = await in_thread(lambda: context.run(callback, *args))
             if not inspect.isawaitable(result):
@@ -111,6 +116,14 @@ class Callbacks:
             awaitable = result  # A plain function that returns a coroutine.
             return await on_loop(self._callback_loop(), lambda: awaitable, context)
         return await on_loop(self._callback_loop(), lambda: callback(*args), context)
+
+    def auth_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that runs the transport's auth object.
+
+        It has one of its own, because every request of its sessions needs it: neither a callback that
+        blocks nor the consent that another auth object waits for must hold them up.
+        """
+        return self._options.callback_loop or self._auth_loop.get()
 
     def _callback_loop(self) -> asyncio.AbstractEventLoop:
         return self._options.callback_loop or self._loop.get()

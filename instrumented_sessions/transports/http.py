@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -15,8 +16,11 @@ from .opening import opening
 from .streams import Link, watched
 from .web import WatchedClient
 
-Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
-"""Headers for every request, or a function that returns them, called for each opening."""
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str] | Awaitable[Mapping[str, str]]]
+"""Headers for every request, or a function that returns them, called for each opening.
+
+A plain function runs in a thread of ours, an async one on the callback loop.
+"""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,9 +48,11 @@ class _HTTPTransport(Options):
         auth = type(self.auth).__name__ if self.auth is not None else None
         return {"url": bare_url(self.url), "headers": headers, "auth": auth}
 
-    def _client(self, link: Link) -> Any:
+    async def _client(self, link: Link) -> Any:
         """Return a new HTTP client of the SDK's library, with this opening's headers."""
-        headers = checked_mapping("headers", self.headers()) if callable(self.headers) else self.headers
+        headers = self.headers
+        if callable(headers):
+            headers = checked_mapping("headers", await link.callbacks.run(headers, (), Context()))
         parts = urlsplit(self.url)
         link.secrets = frozenset((*(headers or {}).values(), parts.password or "", parts.query, self.url))
         return WatchedClient(
@@ -83,7 +89,7 @@ class StreamableHTTPTransport(_HTTPTransport):
     @asynccontextmanager
     async def _streams(self, link: Link) -> AsyncIterator[Any]:
         streams = sdk.module("client.streamable_http").streamable_http_client
-        async with self._client(link) as client:
+        async with await self._client(link) as client:
             options = {"http_client": client, "terminate_on_close": self.terminate_on_close}
             async with watched(streams(self.url, **options), link) as pair:
                 yield pair
@@ -110,8 +116,13 @@ class SSETransport(_HTTPTransport):
         """Return a context manager that connects, yields the client and disconnects."""
         return opening(self, self._streams)
 
-    def _streams(self, link: Link) -> AbstractAsyncContextManager[Any]:
-        def client(headers: Any = None, timeout: Any = None, auth: Any = None) -> Any:
-            return self._client(link)
+    @asynccontextmanager
+    async def _streams(self, link: Link) -> AsyncIterator[Any]:
+        client = await self._client(link)
 
-        return watched(sdk.module("client.sse").sse_client(self.url, httpx_client_factory=client), link)
+        def ours(headers: Any = None, timeout: Any = None, auth: Any = None) -> Any:
+            return client
+
+        streams = sdk.module("client.sse").sse_client
+        async with watched(streams(self.url, httpx_client_factory=ours), link) as pair:
+            yield pair

@@ -30,8 +30,8 @@ async def opening(options: Options, streams: Streams) -> AsyncIterator[Any]:
         Exception: Out of the SDK's groups: why there is no session, without secrets (`classify_opening`
             says more about it), or what the block raised. As it came: what ended an open session.
     """
-    link = Link()
     callbacks = Callbacks(options)
+    link = Link(callbacks)
     connect = _connect_2 if sdk.SDK_GENERATION == 2 else _connect_1
     failure: BaseException | None = None
     is_used_up = False

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from . import sdk
+from .callbacks import Callbacks
 from .failures import NotSent
 from .http_failures import Evidence
 from .probe import Probe, current_probe
@@ -18,7 +19,9 @@ from .probe import Probe, current_probe
 class Link:
     """One connection: tells the probe of a loss, and knows our own closing and a failed opening from one."""
 
-    def __init__(self) -> None:
+    def __init__(self, callbacks: Callbacks) -> None:
+        self.callbacks = callbacks
+        """Runs the program's own functions."""
         self.probe = current_probe.get() or Probe()
         self.is_open = False
         """Whether the handshake is done."""

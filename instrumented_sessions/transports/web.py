@@ -12,7 +12,7 @@ from typing import Any
 
 from ..vocabulary import Phase
 from . import answers, sdk
-from .authorizing import WatchedAuth
+from .authorizing import watched_auth
 from .http_failures import content_type, describe_response, describe_transport_error, is_unsent
 from .stand_ins import AnsweringStream, error, event, response, stand_in
 from .streams import Link
@@ -48,9 +48,7 @@ class WatchedClient(sdk.httpx.AsyncClient):  # type: ignore[misc]  # Its type de
     """
 
     def __init__(self, link: Link, *, answers_on_post: bool, auth: Any = None, **options: Any) -> None:
-        if hasattr(auth, "async_auth_flow"):
-            auth = WatchedAuth(auth, link)
-        super().__init__(auth=auth, verify=_tls(), **options)
+        super().__init__(auth=watched_auth(auth, link), verify=_tls(), **options)
         self._link = link
         self._answers_on_post = answers_on_post
         self._resuming: dict[str, tuple[Any, int]] = {}  # By event id: the request, and failed attempts.

@@ -47,14 +47,15 @@ def quietly(function: Callable[..., Any], **arguments: Any) -> Any:
         return function(**arguments)
 
 
-def build(handshakes: Callable[[], int] = lambda: 0, name: str = "test-server") -> Any:
+def build(handshakes: Callable[[], int] = lambda: 0, name: str = "test-server", **options: Any) -> Any:
     """Return a server with the tools that the tests use.
 
     Args:
         handshakes: How many handshakes the program has seen.
         name: The server's name.
+        options: More of what the SDK's server takes.
     """
-    server = quietly(Server, name=name, log_level="ERROR")
+    server = quietly(Server, name=name, log_level="ERROR", **options)
     counts: Counter[str] = Counter()
 
     def tool(function: Callable[..., Awaitable[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -104,7 +105,11 @@ async def test_opening_is_in_authorize_until_a_person_grants_access() -> None:
     watch.probe.on_phase = lambda phase: waiting.set() if phase is Phase.AUTHORIZE else None
     with raw.Raw(protected) as server, anyio.fail_after(GUARD_S):
         transport = StreamableHTTPTransport(
-            "x", server.url(), auth=provider(server, waiting.wait), mode="legacy"
+            "x",
+            server.url(),
+            auth=provider(server, waiting.wait),
+            mode="legacy",
+            callback_loop=asyncio.get_running_loop(),
         )
         async with transport.connect() as client:
             assert waiting.is_set()
@@ -130,7 +135,13 @@ async def test_second_opening_behind_the_first_is_in_authorize_too() -> None:
                         both.set()
 
             watch.probe.on_phase = on_phase
-            transport = StreamableHTTPTransport("x", server.url(), auth=shared_auth, mode="legacy")
+            transport = StreamableHTTPTransport(
+                "x",
+                server.url(),
+                auth=shared_auth,
+                mode="legacy",
+                callback_loop=asyncio.get_running_loop(),
+            )
             async with transport.connect() as client:
                 assert await call(client) == "ok"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -231,7 +232,9 @@ async def test_opening_that_waits_for_a_person_is_in_authorize() -> None:
                 consent.granted.set()
 
             group.start_soon(grant)
-            transport = StreamableHTTPTransport("web", server.url(), auth=consent)
+            transport = StreamableHTTPTransport(
+                "web", server.url(), auth=consent, callback_loop=asyncio.get_running_loop()
+            )
             async with transport.connect() as client:
                 assert watch.probe.phase is Phase.NEGOTIATE
                 assert await call(client) == "ok"
