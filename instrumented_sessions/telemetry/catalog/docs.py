@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import catalog
+from .attributes import ATTRIBUTES, Attribute
 
 _SPANS = (
     (
@@ -31,7 +32,7 @@ _SPANS = (
     (
         catalog.SPAN_STALL,
         "a stall of a loop, back-dated to its real start",
-        "root; stacks as events named `stack`; links to the spans open on that loop",
+        "root; stacks as events named `stack`; links to the spans open on that loop, and from them back",
     ),
     (
         f"the same name + `{catalog.IN_PROGRESS_SUFFIX}`",
@@ -39,56 +40,6 @@ _SPANS = (
         "child of the open one, back-dated; links to whom it waits for",
     ),
 )
-
-_ATTRIBUTES = {
-    catalog.TRANSPORT_ID: "the transport's id",
-    catalog.MCP_TRANSPORT: "the transport's kind: `stdio`, `sse`, `http`, `memory` or a name of its own",
-    catalog.CONVERSATION_ID: "the conversation",
-    catalog.OUTCOME: "how it ended",
-    catalog.PHASE: "where it was when it ended; where it is, on reports in progress",
-    catalog.ERROR_TYPE: "JSON-RPC code, `tool_error`, an opening's category, `timeout`, or the error's class",
-    catalog.RPC_STATUS_CODE: "the JSON-RPC error code",
-    catalog.OPEN_FAILURE: "the category of a failed opening",
-    catalog.LIMIT_S: "the request's limit, in seconds",
-    catalog.WAITED_S: "how long it waited, in seconds; on reports in progress, so far",
-    catalog.GENERATION: "which generation of the session was opened",
-    catalog.SLOW: "set on calls that took longer than `slow_call_threshold_s`",
-    catalog.MCP_METHOD: "the MCP method; `run` for `session.run()`",
-    catalog.TOOL_NAME: "the tool of a `tools/call`",
-    catalog.PROMPT_NAME: "the prompt of a `prompts/get`",
-    catalog.OPERATION_NAME: "`execute_tool` on a `tools/call`",
-    catalog.NETWORK_TRANSPORT: "`pipe` for stdio, `tcp` for HTTP and SSE",
-    catalog.LOCK: "which kind of lock; absent for the program's own locks",
-    catalog.LOCK_NAME: "the lock itself",
-    catalog.LOCK_GRANULARITY: "how much the lock covers",
-    catalog.HOLDER: "the longest holder, in words",
-    catalog.HOLDER_COUNT: "how many hold it",
-    catalog.HOLDER_HELD_S: "for how long, in seconds",
-    catalog.HOLDER_TRANSPORT_ID: "the holder's transport",
-    catalog.HOLDER_CONVERSATION_ID: "the holder's conversation",
-    catalog.HOLDER_THREAD_ID: "the holder's thread",
-    catalog.HOLDER_THREAD_NAME: "the holder's thread",
-    catalog.HOLDER_TASK_NAME: "the holder's task",
-    catalog.HOLDER_LOCATION: "the line that asked for what is held",
-    catalog.HOLDER_STACK: "the holder's stack, outermost call first; on reports in progress",
-    catalog.DOING: "what the holder is doing; on reports in progress",
-    catalog.STACK: "the waiter's stack; on reports in progress",
-    catalog.THREAD_ID: "the caller's thread; the loop's, on `loop.*`",
-    catalog.THREAD_NAME: "the caller's thread",
-    catalog.TASK_NAME: "the caller's task; the task that ran, on `loop.stall`",
-    catalog.CODE_FUNCTION: "the caller's function; the culprit, on `loop.stall`",
-    catalog.CODE_FILE: "its file",
-    catalog.CODE_LINE: "its line",
-    catalog.CODE_STACKTRACE: "on `stack` events: one stack of the stalled thread",
-    catalog.STACK_COUNT: "on `stack` events: how often it was seen",
-    catalog.IN_PROGRESS: "`true` on spans and log events of work in progress; no latency panel counts them",
-    catalog.LOOP: "the name given, else `portal`, `main` or `other`",
-    catalog.LOOP_TICKS: "heartbeats in the window",
-    catalog.LOOP_LAG_MEAN_S: "mean lag of the window, in seconds",
-    catalog.LOOP_LAG_P99_S: "99th percentile, in seconds",
-    catalog.LOOP_LAG_MAX_S: "the worst, in seconds",
-    catalog.CAUSE: "why the loop did not run",
-}
 
 _BUCKETS = (
     ("waits, holds and openings", catalog.WAIT_BUCKETS_S),
@@ -156,13 +107,26 @@ def render() -> str:
         "",
         "Work in progress also makes a log event `instrumented_sessions.in_progress` in the open span.",
         "The same sentence goes to the stdlib logger `instrumented_sessions`.",
+        "Spans that a stall delays have a link back to it.",
+        "Durations have exemplars that lead to their span, over OTLP and in OpenMetrics.",
         "Tool arguments and results are never recorded, nor are the messages of errors that are not ours.",
         "",
         "## Attributes of spans",
         "",
-        *_table(("attribute", "what"), [(f"`{name}`", text) for name, text in _ATTRIBUTES.items()]),
+        *_table(
+            ("attribute", "type", "what"),
+            [
+                (f"`{name}`", attribute.kind.__name__, _meaning(attribute))
+                for name, attribute in ATTRIBUTES.items()
+            ],
+        ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _meaning(attribute: Attribute) -> str:
+    values = " ".join(f"`{value}`" for value in attribute.values)
+    return f"{attribute.text}: {values}" if len(attribute.values) > 1 else attribute.text
 
 
 def render_summary() -> str:
