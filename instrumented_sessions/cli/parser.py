@@ -120,7 +120,7 @@ def _add_doctor(commands: _Commands) -> None:
         "check the installation, or an agent that hangs",
         "Check what is installed, and whether a dashboard answers; given the address of an agent's "
         "diagnostics, say what waits, which loop stalls and what to do. Exits with 1 when something is "
-        "wrong: a loop stalls, a request has waited for more than 5 seconds, a part is missing that is needed, or "
+        "wrong: a loop stalls, a request has waited for more than 5 seconds, a needed part is missing, or "
         "nothing answers at a given ADDRESS.",
     )
     doctor.add_argument(

@@ -52,7 +52,8 @@ class EverySession:
         self._patches = patches
         self._is_open = True
         self._sessions: weakref.WeakKeyDictionary[Any, Unmanaged] = weakref.WeakKeyDictionary()
-        self._streams: weakref.WeakKeyDictionary[Any, Unmanaged] = weakref.WeakKeyDictionary()
+        # By id, as some streams take no weak reference; an entry lives as long as its transport.
+        self._streams: dict[int, tuple[Any, Unmanaged]] = {}
         for module in _OPENERS:
             imports.call(module, self._hook_openers)
         for name, make in (
@@ -105,10 +106,12 @@ class EverySession:
         """Note that a transport is open, and which streams are its."""
         session.phase = Phase.NEGOTIATE
         _connecting.set(session)
-        self._streams[streams[0]] = session
+        self._streams[id(streams[0])] = (streams[0], session)
 
-    def gave_up(self, session: Unmanaged, error: BaseException | None) -> None:
-        """Note that a transport was left, after its session or without one."""
+    def gave_up(self, session: Unmanaged, streams: Any, error: BaseException | None) -> None:
+        """Note that a transport was left, after its session or without one; it may have no streams yet."""
+        if streams is not None:
+            self._streams.pop(id(streams[0]), None)
         self._ledger.ended(session, error)
 
     # -- sessions
@@ -126,7 +129,9 @@ class EverySession:
         if not self.tells_of_this():
             return
         stream = args[0] if args else kwargs.get("read_stream")
-        known = self._streams.get(stream) if stream is not None else _connecting.get()
+        _, known = self._streams.get(id(stream), (None, None))
+        if stream is None:  # 2.x's client passes it on within something else.
+            known = _connecting.get()
         if known is not None and not known.is_taken:  # Else a copy of the context that took it.
             known.is_taken = True
             self._sessions[session] = known
@@ -242,6 +247,7 @@ class _Connection:
         self._sessions = sessions
         self._begin = begin
         self._session: Unmanaged | None = None
+        self._streams: Any = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -253,11 +259,11 @@ class _Connection:
             streams = await self._connection.__aenter__()
         except BaseException as error:
             if session is not None:
-                guarded("recording a failed opening", self._sessions.gave_up, session, error)
+                guarded("recording a failed opening", self._sessions.gave_up, session, None, error)
             raise
         finally:
             _entering.reset(token)
-        self._session = session
+        self._session, self._streams = session, streams
         if session is not None:
             guarded("recording a connection", self._sessions.connected, session, streams)
         return streams
@@ -268,4 +274,4 @@ class _Connection:
         finally:
             if self._session is not None:
                 error = exc_info[1] if len(exc_info) > 1 else None
-                guarded("recording an end", self._sessions.gave_up, self._session, error)
+                guarded("recording an end", self._sessions.gave_up, self._session, self._streams, error)
