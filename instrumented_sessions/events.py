@@ -184,13 +184,20 @@ class LockReleased(_LockEvent):
 
 @dataclass(frozen=True)
 class LockOrderInversion(Event):
-    """Two locks were taken in both orders, which can deadlock some day; never an error."""
+    """Two locks, or a ring of more, were taken in orders that can deadlock some day; never an error.
+
+    Said once for each ring, in the thread or task that closed it.
+    """
 
     first: str
+    """The lock that was held."""
     second: str
+    """The lock that was taken then."""
     earlier: CodeLocation | None
     """Where they were taken in the other order before."""
     now: CodeLocation | None
+    between: tuple[str, ...] = ()
+    """The locks by which a longer ring leads from the second back to the first."""
 
 
 @dataclass(frozen=True)

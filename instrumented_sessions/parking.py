@@ -10,11 +10,20 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias
 
 from .chain import Party
 from .stacks import caller_location, task_stack, thread_stack, without_own_frames
-from .waitgraph import PartyId
+from .waitgraph import PartyId, Work
+
+try:
+    import sniffio
+except ImportError:  # trio needs it, so where it is missing nobody runs trio.
+    sniffed: Any = SimpleNamespace(name=None)
+else:
+    sniffed = sniffio.thread_local
+"""Its `name` tells whether trio runs on this thread; quicker than asking trio."""
 
 
 class Actor(Protocol):
@@ -42,16 +51,23 @@ def current_actor() -> Actor | None:
 
 
 class Caller:
-    """Who asks: a thread or a task."""
+    """Who asks: a thread or a task.
+
+    Args:
+        task: The asyncio or trio task; None for a thread.
+        task_name: What the task is called.
+        blocks: Whether its waits stop the whole thread, as a `ThreadLock` does.
+    """
 
     __slots__ = ("_task", "party", "party_id")
 
-    def __init__(self, task: Any = None, task_name: str | None = None) -> None:
+    def __init__(self, task: Any = None, task_name: str | None = None, *, blocks: bool = False) -> None:
         thread = threading.current_thread()
-        self._task = task
-        actor = current_actor()
+        self._task = None if blocks else task
         # The objects themselves: an id would be used again after their end.
-        self.party_id: PartyId = actor.party_id if actor is not None else task or thread
+        worker = thread if blocks or task is None else task
+        actor = current_actor()
+        self.party_id: PartyId = Work(worker, actor.party_id) if actor is not None else worker
         """Its identity in the wait-for graph."""
         self.party = Party(
             name=task_name or thread.name,
@@ -65,21 +81,35 @@ class Caller:
         """Return where the caller is now, outermost call first; from any thread."""
         if self._task is None:
             return without_own_frames(thread_stack(self.party.thread_id))
-        return without_own_frames(task_stack(self._task)) if isinstance(self._task, asyncio.Task) else ()
+        return without_own_frames(task_stack(self._task))
 
 
-def current_caller() -> Caller:
-    """Return the calling task, or the calling thread when it runs no task."""
+def current_caller(*, blocks: bool = False) -> Caller:
+    """Return the calling task, or the calling thread when it runs no task.
+
+    Args:
+        blocks: Whether the caller is about to stop its whole thread.
+    """
+    task = current_task()
+    return Caller(task, name_of(task), blocks=blocks) if task is not None else Caller()
+
+
+def current_task() -> Any:
+    """Return the asyncio or trio task that runs on this thread; None when there is none."""
     loop = asyncio._get_running_loop()
-    task = asyncio.current_task(loop) if loop is not None else None
-    if task is not None:
-        return Caller(task, task.get_name())
-    if in_trio():
+    if loop is not None:
+        return asyncio.current_task(loop)
+    if "trio" in sys.modules and in_trio():
         import trio
 
-        trio_task = trio.lowlevel.current_task()
-        return Caller(trio_task, trio_task.name)
-    return Caller()
+        return trio.lowlevel.current_task()
+    return None
+
+
+def name_of(task: Any) -> str:
+    """Return the name of an asyncio or trio task."""
+    name: str = task.get_name() if hasattr(task, "get_name") else task.name
+    return name
 
 
 class ThreadParker:

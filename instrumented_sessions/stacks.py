@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from .chain import CodeLocation
@@ -56,13 +56,13 @@ def thread_stack(thread_id: int) -> tuple[str, ...]:
     return tuple(reversed(frames))
 
 
-def task_stack(task: asyncio.Task[Any]) -> tuple[str, ...]:
-    """Return the await chain of a suspended task, outermost first, down to what it waits for.
+def task_stack(task: Any) -> tuple[str, ...]:
+    """Return the await chain of a suspended asyncio or trio task, outermost first, down to what it waits for.
 
     May be called from any thread: a task that moves meanwhile gives a shorter or mixed chain.
     """
     frames: list[str] = []
-    awaitable: Any = task.get_coro()
+    awaitable: Any = task.get_coro() if hasattr(task, "get_coro") else task.coro
     while awaitable is not None and len(frames) < _MAX_FRAMES:
         frame, awaitable = _step(awaitable)
         if frame is not None:
@@ -81,6 +81,12 @@ def _step(awaitable: Any) -> tuple[FrameType | None, Any]:
             if hasattr(referent, "ag_frame") or hasattr(referent, "cr_frame"):
                 return None, referent
     return None, None
+
+
+def location_at(code: CodeType, instruction: int) -> CodeLocation:
+    """Return the line of an instruction, given as a frame's `f_lasti`."""
+    lines = (line for start, end, line in code.co_lines() if start <= instruction < end)
+    return CodeLocation(getattr(code, "co_qualname", code.co_name), code.co_filename, next(lines, 0) or 0)
 
 
 def _location(frame: FrameType, line: int | None) -> CodeLocation:

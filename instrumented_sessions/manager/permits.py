@@ -60,12 +60,14 @@ class PermitTable:
         held_s = now - (acquisition.granted_at or now)
         following = lock.release(acquisition, now)
         with self._graph.lock:
+            # At once: without its new holder the others might look stuck.
             self._graph.unhold(party_id(owner), lock)
+            if following is not None:
+                self._graph.unwait(party_id(following.owner), lock)
+                self._graph.hold(party_id(following.owner), lock)
         self._out(Say(LockReleased(**self._facts(acquisition), held_s=held_s)))
         if following is not None:
-            with self._graph.lock:
-                self._graph.unwait(party_id(following.owner), lock)
-            self._granted(following)
+            self._say_granted(following)
         self._forget_if_idle(lock)
         return following.owner if following is not None else None
 
@@ -107,12 +109,12 @@ class PermitTable:
                 self._graph.wait(party_id(owner), lock)
             self._say_wait(acquisition)
         else:
-            self._granted(acquisition)
+            with self._graph.lock:
+                self._graph.hold(party_id(owner), lock)
+            self._say_granted(acquisition)
         return acquisition
 
-    def _granted(self, acquisition: Acquisition[Any]) -> None:
-        with self._graph.lock:
-            self._graph.hold(party_id(acquisition.owner), acquisition.lock)
+    def _say_granted(self, acquisition: Acquisition[Any]) -> None:
         waited_s = (acquisition.granted_at or 0.0) - acquisition.asked_at
         self._out(
             Say(LockAcquired(**self._facts(acquisition), waited_s=waited_s, contended=acquisition.contended))
