@@ -3,12 +3,15 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types layers test-fast test-browser picture test-mcp1 test-otel-oldest \
-	test-pythons test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full wheel requirements clean
+	test-pythons test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full test-grafana \
+	test-grafana-full grafana preview wheel requirements clean
 
 INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
 FAST := -m "not slow and not browser"
 # What depends on mcp; the dashboard, Grafana and the packaging do not.
 MCP_SUITE := --ignore=tests/dashboard --ignore=tests/grafana --ignore=tests/house -m "not browser"
+# Alone: beside other tests a healthy demo is not healthy.
+HEALTHY := tests/grafana/engines/test_healthy.py
 # Two at a time, and the tests of a file together: most of a test's time is waiting for processes.
 TWO := -n 2 --dist loadfile
 PATHS := $(wildcard instrumented_sessions dashboard grafana benchmarks examples tests setup.py)
@@ -53,6 +56,19 @@ test-mcp1: .venv-mcp1/.ready .venv-mcp1-oldest/.ready ## Run the tests on the ne
 
 test-otel-oldest: .venv-otel-oldest/.ready ## Run the telemetry's tests on the oldest OpenTelemetry and Prometheus client
 	$(call suite,.venv-otel-oldest,tests/telemetry)
+
+test-grafana: .venv-grafana/.ready engines ## Run dashboards and alerts against real engines, in three minutes
+	@.venv-grafana/bin/python -m pytest $(TWO) tests/grafana --ignore=$(HEALTHY) $(ARGS)
+	@.venv-grafana/bin/python -m pytest $(HEALTHY) $(ARGS)
+
+test-grafana-full: .venv-grafana/.ready engines ## The same on an idle machine: holds latencies, ten healthy minutes
+	@GRAFANA_FULL=1 .venv-grafana/bin/python -m pytest -s tests/grafana $(ARGS)
+
+grafana: .venv-grafana/.ready ## Write Grafana's dashboards and the alert rules anew
+	@.venv-grafana/bin/python -m grafana.build $(ARGS)
+
+preview: .venv-grafana/.ready engines ## Draw each dashboard from a real Prometheus into docs/images
+	@.venv-grafana/bin/python -m grafana.preview $(ARGS)
 
 test-pythons: .venv-core/.ready ## Run the fast tests on each Python from 3.10 to 3.13 that is here
 	@failed=; for found in $$(requirements/interpreters.sh); do \
@@ -101,6 +117,11 @@ clean: ## Remove all that was installed or built here
 .PHONY: chromium
 chromium:
 	@requirements/system.sh chromium || true
+
+# Real ones, in .engines; without them their tests are skipped with a sentence, and fail in CI.
+.PHONY: engines
+engines:
+	@requirements/engines.sh || true
 
 # pytest's exit code 5 means that none was selected: said, but no failure, as a suite may be yet to come.
 define suite

@@ -22,6 +22,7 @@ RUNBOOK_ADDRESS = "grafana/runbook.md"
 
 LOOP_STALLED_S = 5.0
 OPENING_STUCK_S = 5.0
+OPENING_LONG_S = 7.0
 CALL_LOCK_STUCK_S = 20.0
 LAG_HIGH_S = 0.25
 WAITERS_HIGH = 3.0
@@ -166,7 +167,7 @@ def _hangs() -> list[Alert]:
         ),
         Alert(
             "OpeningStuck",
-            f"{_age(holder, 'job, instance, transport', _OPENING)} > {OPENING_STUCK_S:g}",
+            f"{_age(holder, 'job, instance, transport', _OPENING)} > {OPENING_LONG_S:g}",
             "warning",
             "An opening of transport {{ $labels.transport }} in {{ $labels.instance }} has taken "
             "{{ $value | humanizeDuration }} so far.",

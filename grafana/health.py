@@ -81,7 +81,7 @@ def _over_time() -> list[Panel]:
             nothing="Not scraped",
         ),
         lines(
-            "Targets up",
+            "Scrapes that succeed",
             "1: the last scrape succeeded.",
             query(f"min by (job, instance) (up{_TARGET})", "{{instance}}"),
             unit="none",

@@ -97,7 +97,7 @@ def _verdict() -> list[Panel]:
 def _waits() -> list[Panel]:
     return [
         lines(
-            "Oldest waiter",
+            "Oldest waiter, by transport",
             "How long the oldest waiter has waited, read live. "
             "A ramp is a hang; a saw is a queue that moves.",
             query(queries.worst(catalog.LOCK_OLDEST_WAITER_AGE, "transport, lock"), "{{transport}} {{lock}}"),
@@ -106,7 +106,7 @@ def _waits() -> list[Panel]:
             nothing="Nobody waits",
         ),
         lines(
-            "Oldest holder",
+            "Oldest holder, by transport",
             "How long the oldest holder has held its lock. Rises together with the oldest waiter: "
             "this is whom they wait for.",
             query(queries.worst(catalog.LOCK_HOLDER_AGE, "transport, lock"), "{{transport}} {{lock}}"),

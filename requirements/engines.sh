@@ -67,7 +67,18 @@ link_from() {
         program=${pair%%=*} path=$1/${pair#*=}
         [ -x "$path" ] && [ -n "$(missing "$program")" ] && ln -sf "$path" "$directory/bin/$program"
     done
-    return 0
+    relocate_alertmanager "$1"
+}
+
+# Debian's Alertmanager reads its templates below /usr/share, which is not ours to write to. It gets a path of
+# the same length that begins where it is started, and a script that starts it there.
+relocate_alertmanager() {
+    program=$1/usr/bin/prometheus-alertmanager
+    [ -x "$program" ] && [ -d "$1/usr/share/prometheus/alertmanager" ] || return 0
+    LC_ALL=C sed 's|/usr/share/prometheus/alertmanager|.//./share/prometheus/alertmanager|g' "$program" >"$program.here" &&
+        chmod +x "$program.here" && rm -f "$directory/bin/alertmanager" &&
+        printf '#!/bin/sh\ncd "%s" && exec ./bin/prometheus-alertmanager.here "$@"\n' "$1/usr" >"$directory/bin/alertmanager" &&
+        chmod +x "$directory/bin/alertmanager"
 }
 
 from_path() {

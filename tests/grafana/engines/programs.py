@@ -217,11 +217,10 @@ class Prometheus(_Server):
         found = self.query(expr)
         return float(found[0]["value"][1]) if found else None
 
-    def exemplars(self, expr: str, start: float, end: float) -> list[dict[str, Any]]:
-        """Return the exemplars of a query's series."""
-        answer = self._get("query_exemplars", query=expr, start=start, end=end)
-        exemplars: list[dict[str, Any]] = answer["data"]
-        return exemplars
+    def rules(self) -> list[dict[str, Any]]:
+        """Return the rules that it has loaded, with their health."""
+        groups = self._get("rules")["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
 
     def _ask(self, kind: str, **asked: Any) -> list[dict[str, Any]]:
         result: list[dict[str, Any]] = self._get(kind, **asked)["data"]["result"]
@@ -232,7 +231,7 @@ class Prometheus(_Server):
         try:
             answer: dict[str, Any] = json.loads(fetch(url))
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{asked['query']}\n{error.read().decode()}") from None
+            raise AssertionError(f"{asked}\n{error.read().decode()}") from None
         return answer
 
 

@@ -1,12 +1,12 @@
 """An agent that falls ill when it is told to, by lines on its standard input; its end ends it.
 
-    stall SECONDS    block the event loop `main`
-    hang             begin an opening that hangs; `heal` lets it go on
-    queue            begin an opening behind the hung one, so that somebody waits for its lock
-    heal             let the hung opening go on
-    deadlock         close a circle of waits: one is refused
-    fail             an opening that times out, a call that fails, a wait for a lock that times out
-    flood            more events than an observer can take, so that some are dropped
+stall SECONDS    block the event loop `main`
+hang             begin an opening that hangs; `heal` lets it go on
+queue            begin an opening behind the hung one, so that somebody waits for its lock
+heal             let the hung opening go on
+deadlock         close a circle of waits: one is refused
+fail             an opening that times out, a call that fails, a wait for a lock that times out
+flood            more events than an observer can take, so that some are dropped
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ ORDERS: dict[str, Any] = {
 if __name__ == "__main__":
     telemetry = setup(service_name="sick-agent", prometheus_port=0)
     PATIENT = SessionManager(
-        Settings(granularity=LockGranularity.TRANSPORT, permits=1, open_timeout_s=600.0, acquire_timeout_s=600.0)
+        Settings(
+            granularity=LockGranularity.TRANSPORT, permits=1, open_timeout_s=600.0, acquire_timeout_s=600.0
+        )
     )
     HASTY = SessionManager(Settings(open_timeout_s=0.5, permits=1))
     HUNG = FakeTransport("hung")

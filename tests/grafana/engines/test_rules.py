@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from grafana import alerts
 from grafana.build import GENERATED
 from instrumented_sessions.telemetry import catalog
-
 from tests.grafana.engines.programs import engine
 
 WHO = 'job="agents",instance="a:1"'
@@ -58,61 +58,72 @@ def requests(late: int) -> dict[str, str]:
     """A hundred requests each five minutes, 60 of them warm, `late` of them later than a second."""
     quick = 40 - late
     return {
-        f'{REQUESTS}{{{WHO},transport="search",outcome="hit"}}': "0+60x1000",
+        WARM: "0+60x1000",
         f'{REQUESTS}{{{WHO},transport="search",outcome="created"}}': "0+40x1000",
         f'{ACQUIRED}{{{WHO},transport="search",outcome="created",le="1.0"}}': f"0+{quick}x1000",
         f'{ACQUIRED}{{{WHO},transport="search",outcome="created",le="+Inf"}}': "0+40x1000",
     }
 
 
+# One series of each.
+UP = f"up{{{WHO}}}"
+BEAT = f'{HEARTBEAT}{{{WHO},loop="main"}}'
+WAITS, WAITS_TO_CALL = f"{WAITER}{{{OPENING}}}", f"{WAITER}{{{CALL}}}"
+OPENS, CALLS = f"{HOLDER}{{{OPENING}}}", f"{HOLDER}{{{CALL}}}"
+DEADLOCK = f"{DEADLOCKS}{{{OPENING}}}"
+WAITED_FOR = f"{WAITED}{{{OPENING}}}"
+LOST = f'{ENDED}{{{WHO},mcp_transport="http",error_type="timeout"}}'
+DROPS = f'{DROPPED}{{{WHO},observer="otlp"}}'
+WARM = f'{REQUESTS}{{{WHO},transport="search",outcome="hit"}}'
+
 CASES = [
-    Case("a silent loop", "LoopStalled", {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.05x3 5.5 20.5 0.1x9"},
+    Case("a silent loop", "LoopStalled", {BEAT: "0.05x3 5.5 20.5 0.1x9"},
          {"30s": False, "45s": True, "60s": True, "75s": False}),
-    Case("a loop with short stalls", "LoopStalled", {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.05 3 0.05 4.9 0.1x9"},
+    Case("a loop with short stalls", "LoopStalled", {BEAT: "0.05 3 0.05 4.9 0.1x9"},
          {"15s": False, "45s": False}),
     Case("a failed scrape of a silent loop", "LoopStalled",
-         {f"up{{{WHO}}}": "1 1 0 1x9", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.05 6 stale 36 0.1x9"},
+         {UP: "1 1 0 1x9", BEAT: "0.05 6 stale 36 0.1x9"},
          {"15s": True, "30s": True, "45s": True, "60s": False}),
     Case("a failed scrape of a loop that runs", "LoopStalled",
-         {f"up{{{WHO}}}": "1 1 0 1x9", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.05 0.05 stale 0.05x9"},
+         {UP: "1 1 0 1x9", BEAT: "0.05 0.05 stale 0.05x9"},
          {"30s": False, "45s": False}),
-    Case("no loop at all", "LoopStalled", {f"up{{{WHO}}}": "1x20"}, {"1m": False}),
+    Case("no loop at all", "LoopStalled", {UP: "1x20"}, {"1m": False}),
     Case("a waiter behind a hung opening", "LockWaiterStuck",
-         {f"{WAITER}{{{OPENING}}}": "0 4 19 34 stale", f"{HOLDER}{{{OPENING}}}": "1 16 31 46 stale",
-          f"up{{{WHO}}}": "1x20"}, {"15s": False, "30s": True, "45s": True, "60s": False}),
+         {WAITS: "0 4 19 34 stale", OPENS: "1 16 31 46 stale",
+          UP: "1x20"}, {"15s": False, "30s": True, "45s": True, "60s": False}),
     Case("a long queue that moves", "LockWaiterStuck",
-         {f"{WAITER}{{{CALL}}}": "0 15 25 25 25", f"{HOLDER}{{{CALL}}}": "1 2 1 2 1"},
+         {WAITS_TO_CALL: "0 15 25 25 25", CALLS: "1 2 1 2 1"},
          {"30s": False, "45s": False, "60s": False}),
     Case("a waiter behind a hung call", "LockWaiterStuck",
-         {f"{WAITER}{{{CALL}}}": "0 15 30 45", f"{HOLDER}{{{CALL}}}": "1 16 31 46"}, {"15s": False, "30s": True}),
+         {WAITS_TO_CALL: "0 15 30 45", CALLS: "1 16 31 46"}, {"15s": False, "30s": True}),
     Case("one lock for all: another transport holds it", "LockWaiterStuck",
-         {f"{WAITER}{{{OPENING}}}": "0 15 30",
+         {WAITS: "0 15 30",
           f'{HOLDER}{{{WHO},transport="notes",lock="opening"}}': "0 15 30"}, {"0s": False, "15s": True}),
     Case("a failed scrape while somebody is stuck", "LockWaiterStuck",
-         {f"{WAITER}{{{OPENING}}}": "0 15 stale 45 0x9", f"{HOLDER}{{{OPENING}}}": "0 15 stale 45 0x9",
-          f"up{{{WHO}}}": "1 1 0 1x9"},
+         {WAITS: "0 15 stale 45 0x9", OPENS: "0 15 stale 45 0x9",
+          UP: "1 1 0 1x9"},
          {"15s": True, "30s": True, "45s": True, "60s": False}),
-    Case("an opening that hangs", "OpeningStuck", {f"{HOLDER}{{{OPENING}}}": "0 15 stale 45 stale", f"up{{{WHO}}}": "1 1 0 1x9"},
+    Case("an opening that hangs", "OpeningStuck", {OPENS: "0 15 stale 45 stale", UP: "1 1 0 1x9"},
          {"0s": False, "15s": True, "30s": True, "60s": False}),
-    Case("openings one after the other", "OpeningStuck", {f"{HOLDER}{{{OPENING}}}": "1 2 1 3 1 2"},
+    Case("openings one after the other", "OpeningStuck", {OPENS: "1 2 1 3 1 2"},
          {"30s": False, "75s": False}),
-    Case("a call that takes long", "OpeningStuck", {f"{HOLDER}{{{CALL}}}": "0 15 30"}, {"30s": False}),
-    Case("the very first deadlock", "DeadlockDetected", {f"{DEADLOCKS}{{{OPENING}}}": "_x4 1x60"},
+    Case("a call that takes long", "OpeningStuck", {CALLS: "0 15 30"}, {"30s": False}),
+    Case("the very first deadlock", "DeadlockDetected", {DEADLOCK: "_x4 1x60"},
          {"45s": False, "60s": True, "4m": True, "7m": False}),
-    Case("one more deadlock", "DeadlockDetected", {f"{DEADLOCKS}{{{OPENING}}}": "1x48 2x60"},
+    Case("one more deadlock", "DeadlockDetected", {DEADLOCK: "1x48 2x60"},
          {"11m45s": False, "12m15s": True, "19m": False}),
-    Case("a restart after a deadlock", "DeadlockDetected", {f"{DEADLOCKS}{{{OPENING}}}": "2x48 0x60"},
+    Case("a restart after a deadlock", "DeadlockDetected", {DEADLOCK: "2x48 0x60"},
          {"11m45s": False, "12m": False, "13m": False}),
     Case("a failed scrape long after a deadlock", "DeadlockDetected",
-         {f"{DEADLOCKS}{{{OPENING}}}": "2x60 stale 2x60"},
+         {DEADLOCK: "2x60 stale 2x60"},
          {"15m": False, "15m15s": False, "20m": False, "20m15s": False}),
-    Case("no deadlock", "DeadlockDetected", {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x40"}, {"5m": False}),
-    Case("too many wait", "LockSaturated", {f"{WAITED}{{{OPENING}}}": "0+60x60"}, {"4m": False, "11m": True}),
-    Case("some wait", "LockSaturated", {f"{WAITED}{{{OPENING}}}": "0+30x60"}, {"11m": False}),
-    Case("too many wait across a restart", "LockSaturated", {f"{WAITED}{{{OPENING}}}": "0+60x30 0+60x30"},
+    Case("no deadlock", "DeadlockDetected", {BEAT: "0.1x40"}, {"5m": False}),
+    Case("too many wait", "LockSaturated", {WAITED_FOR: "0+60x60"}, {"4m": False, "11m": True}),
+    Case("some wait", "LockSaturated", {WAITED_FOR: "0+30x60"}, {"11m": False}),
+    Case("too many wait across a restart", "LockSaturated", {WAITED_FOR: "0+60x30 0+60x30"},
          {"11m": True}),
     Case("too many wait and a scrape fails", "LockSaturated",
-         {f"{WAITED}{{{OPENING}}}": "0+60x30 _ 1920+60x30"}, {"11m": True}),
+         {WAITED_FOR: "0+60x30 _ 1920+60x30"}, {"11m": True}),
     Case("a loop that is often late", "LoopLagHigh", lag("135"), {"4m": False, "11m": True}),
     Case("a loop that is seldom late", "LoopLagHigh", lag("149"), {"11m": False}),
     Case("openings that fail", "OpeningFailures",
@@ -127,34 +138,34 @@ CASES = [
     Case("no openings", "OpeningFailures", {f'{OPENED}{{{WHO},transport="search",outcome="ok"}}': "5x60"},
          {"8m": False}),
     Case("sessions that are lost", "SessionFlapping",
-         {f'{ENDED}{{{WHO},mcp_transport="http",error_type="timeout"}}': "0+1x40"}, {"1m": False, "5m": True}),
+         {LOST: "0+1x40"}, {"1m": False, "5m": True}),
     Case("sessions that end as they should", "SessionFlapping",
          {f'{ENDED}{{{WHO},mcp_transport="http"}}': "0+3x40"}, {"5m": False, "9m": False}),
     Case("a restart after losses", "SessionFlapping",
-         {f'{ENDED}{{{WHO},mcp_transport="http",error_type="timeout"}}': "80x80 0x80"}, {"19m": False, "22m": False}),
+         {LOST: "80x80 0x80"}, {"19m": False, "22m": False}),
     Case("a target that is gone", "TargetDown",
-         {f"up{{{WHO}}}": "1x4 0x40", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 stale"},
+         {UP: "1x4 0x40", BEAT: "0.1x4 stale"},
          {"1m": False, "1m15s": False, "2m": True}),
     Case("one failed scrape", "TargetDown",
-         {f"up{{{WHO}}}": "1x4 0 1x40", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 stale 0.1x40"},
+         {UP: "1x4 0 1x40", BEAT: "0.1x4 stale 0.1x40"},
          {"1m15s": False, "2m": False}),
     Case("somebody else's target that is gone", "TargetDown", {'up{job="mail",instance="b:1"}': "0x40"},
          {"5m": False}),
     Case("a target without loops", "HeartbeatAbsent",
-         {f"up{{{WHO}}}": "1x80", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 stale"},
+         {UP: "1x80", BEAT: "0.1x4 stale"},
          {"1m": False, "1m45s": False, "4m": True}),
     Case("a whole job that fell silent, by OTLP", "HeartbeatAbsent",
-         {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 _x80"}, {"1m30s": False, "4m": True}),
+         {BEAT: "0.1x4 _x80"}, {"1m30s": False, "4m": True}),
     Case("one instance of two that leaves, by OTLP", "HeartbeatAbsent",
-         {f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 _x80",
+         {BEAT: "0.1x4 _x80",
           f'{HEARTBEAT}{{job="agents",instance="b:1",loop="main"}}': "0.1x80"}, {"4m": False}),
     Case("a failed scrape of heartbeats", "HeartbeatAbsent",
-         {f"up{{{WHO}}}": "1x4 0 1x40", f'{HEARTBEAT}{{{WHO},loop="main"}}': "0.1x4 stale 0.1x40"},
+         {UP: "1x4 0 1x40", BEAT: "0.1x4 stale 0.1x40"},
          {"1m15s": False, "3m": False}),
-    Case("telemetry that overflows", "TelemetryDropped", {f'{DROPPED}{{{WHO},observer="otlp"}}': "_x4 7+7x60"},
+    Case("telemetry that overflows", "TelemetryDropped", {DROPS: "_x4 7+7x60"},
          {"45s": False, "3m": True}),
     Case("nothing dropped since a restart", "TelemetryDropped",
-         {f'{DROPPED}{{{WHO},observer="otlp"}}': "0x80 0x80"}, {"3m": False, "19m": False}),
+         {DROPS: "0x80 0x80"}, {"3m": False, "19m": False}),
     Case("a quarter is late", "SessionsLate", requests(25), {"0s": False, "2h": True}, interval="5m"),
     Case("one in fifty is late for half a day", "SessionsLate", requests(2), {"1h": False, "12h": True},
          interval="5m"),
@@ -162,7 +173,7 @@ CASES = [
          {key: value.replace("40x", "80x").replace("60x", "120x").replace("39x", "79x")
           for key, value in requests(1).items()}, {"2h": False, "12h": False}, interval="5m"),
     Case("only warm requests", "SessionsLate",
-         {f'{REQUESTS}{{{WHO},transport="search",outcome="hit"}}': "0+60x1000"}, {"2h": False}, interval="5m"),
+         {WARM: "0+60x1000"}, {"2h": False}, interval="5m"),
     Case("a restart in the middle", "SessionsLate",
          {key: value.replace("x1000", "x12") + " " + value for key, value in requests(0).items()},
          {"1h30m": False, "2h": False}, interval="5m"),
