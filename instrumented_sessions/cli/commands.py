@@ -50,6 +50,14 @@ def run_program(options: argparse.Namespace) -> int:
     run(program, is_module=options.is_module)
 
 
+def run_advise(options: argparse.Namespace) -> int:
+    """Print what a recording says of lock granularity."""
+    from . import advise
+
+    advise.run(options.file, is_json=options.json, permits=options.permits)
+    return 0
+
+
 def run_doctor(options: argparse.Namespace) -> int:
     """Print what is wrong with an agent, or what is installed and what is not."""
     from . import diagnosis

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..demo.dashboard import DEFAULT_ADDRESS
 from ..settings import check_limit_s
-from .commands import run_dashboard, run_demo, run_doctor, run_program
+from .commands import run_advise, run_dashboard, run_demo, run_doctor, run_program
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # Its only name is private.
 
@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_dashboard(commands)
     _add_run(commands)
+    _add_advise(commands)
     _add_doctor(commands)
     return parser
 
@@ -112,6 +113,32 @@ def _add_run(commands: _Commands) -> None:
     )
 
 
+def _add_advise(commands: _Commands) -> None:
+    advise = _add(
+        commands,
+        "advise",
+        run_advise,
+        "say what another lock granularity would change",
+        "Replay a recording of openings under every lock granularity and several numbers of permits, compare "
+        "the waits with those that were measured, and advise on the settings, or say why not. A program "
+        "records with Recorder and advisor.save(), see docs/tuning.md. The advice changes no settings.",
+    )
+    source = advise.add_mutually_exclusive_group(required=True)
+    source.add_argument("file", nargs="?", metavar="FILE", help="a recording that advisor.save() has written")
+    source.add_argument(
+        "--demo", action="store_true", help="no file: record a load with contention now, some two seconds"
+    )
+    advise.add_argument(
+        "--permits",
+        type=_permits,
+        metavar="NUMBER",
+        help="the setting of that name during the run (default: as recorded)",
+    )
+    advise.add_argument(
+        "--json", action="store_true", help="print JSON for a program, with all durations in s"
+    )
+
+
 def _add_doctor(commands: _Commands) -> None:
     doctor = _add(
         commands,
@@ -152,6 +179,12 @@ def _duration_s(text: str) -> float:
     if duration_s == 0.0:
         raise argparse.ArgumentTypeError(f"must be a number of seconds, more than 0; got {text!r}")
     return duration_s
+
+
+def _permits(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more; got {text!r}")
+    return int(text)
 
 
 def _port(text: str) -> int:
