@@ -23,6 +23,7 @@ from .vocabulary import (
 
 __all__ = [
     "BlockingCallRefused",
+    "CallBecameSlow",
     "CallEnded",
     "CallStarted",
     "DeadlockDetected",
@@ -210,6 +211,29 @@ class CallStarted(_SessionEvent):
     target: str | None
     """The tool's name, or the function's for `run`; None where there is none."""
     caller: Party
+
+
+@dataclass(frozen=True)
+class CallBecameSlow(_SessionEvent):
+    """A call has run for longer than `slow_call_threshold_s`, and still does; said once for each.
+
+    Told on a thread of this library, so that no blocked loop can keep it back. `CallEnded` with `slow`
+    says when it ends after all; of a call that ends in this very moment that may be said first.
+    """
+
+    call_id: int
+    method: str
+    target: str | None
+    caller: Party
+    running_s: float
+    """So far."""
+    threshold_s: float
+    phase: Phase
+    """Where it is."""
+    stack: tuple[str, ...]
+    """The caller's stack, outermost call first, one `function (file:line)` an entry."""
+    chain: BlockingChain
+    """What it waits for."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ from .chains import chain_by_id
 from .explain import explain
 from .records import CallTicket, CloseTicket, Opening, Record, RequestTicket, Ticket
 from .shell import Shell
+from .slow_calls import SLOW_CALLS
 from .statistics import ManagerStatistics, reading_of
 
 logger = logging.getLogger(__name__)
@@ -270,6 +271,8 @@ class SessionManager:
         )
         call.method, call.target, call.session = work.method, work.target, session
         self._introduce(call, parker.caller)
+        if 0 < self.settings.slow_call_threshold_s < limit_s:
+            SLOW_CALLS.watch(self._shell)
         if limit_s > 0:
             self._post(portal, call, self._shell.start_call, call, session, work, tell)
         return call
@@ -413,6 +416,7 @@ class SessionManager:
             self._watch.close()
             self._stall_watch.close()
         self._callbacks.close()
+        SLOW_CALLS.unwatch(self._shell)
         live.retire(self)
 
     def __enter__(self) -> SessionManager:

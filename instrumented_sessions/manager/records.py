@@ -216,7 +216,7 @@ class CallTicket(Ticket):
     finished = False
     """Whether its end was announced."""
     slow = False
-    """Whether it took longer than `slow_call_threshold_s`."""
+    """Whether it was reported for taking longer than `slow_call_threshold_s`."""
     session: Any = None
     """The handle it was made on."""
 

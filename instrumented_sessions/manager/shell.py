@@ -330,16 +330,12 @@ class Shell:
         self.pool.calls[call] = None
         self.announce(self._call_started(call))
         timer = loop.call_later(max(0.0, call.deadline - self.clock.monotonic()), self._call_timed_out, call)
-        slow_s = self.settings.slow_call_threshold_s
-        slow = loop.call_later(slow_s, self._call_is_slow, call) if 0 < slow_s < call.limit_s else None
         call.task = loop.create_task(
             perform(self, call, session, work.body, tell_progress), name=f"call {work.method} {call.key}"
         )
 
         def ended(task: asyncio.Task[None]) -> None:
             timer.cancel()
-            if slow is not None:
-                slow.cancel()
             self.pool.calls.pop(call, None)
             self._check_closed()
 
@@ -377,7 +373,7 @@ class Shell:
                 duration_s=duration_s,
                 phase=phase,
                 error=error,
-                slow=call.slow,
+                slow=call.slow or 0 < self.settings.slow_call_threshold_s < duration_s,
                 tool_error=outcome is Outcome.OK and _is_tool_error(call, value),
             )
         )
@@ -396,9 +392,6 @@ class Shell:
     def _call_timed_out(self, call: CallTicket) -> None:
         if self.time_out(call):
             self.left_call(call)
-
-    def _call_is_slow(self, call: CallTicket) -> None:
-        call.slow = True
 
     def _cancel_call(self, call: CallTicket) -> None:
         call.task_cancelled = True

@@ -102,6 +102,19 @@ class Logs:
             EVENT_DEADLOCK, f"deadlock: {event.cycle}", level=logging.ERROR, context=context, at=event.at
         )
 
+    def _slowed(self, event: events.CallBecameSlow, context: Context | None) -> None:
+        body = f"slow call: {event.chain}"
+        if event.stack:
+            body += f"; its caller is at {' > '.join(event.stack[-3:])}"
+        facts: dict[str, AttributeValue] = {
+            catalog.TRANSPORT_ID: event.key.transport_id,
+            catalog.CONVERSATION_ID: event.key.conversation,
+            catalog.STACK: "\n".join(event.stack),
+        }
+        self.write(
+            EVENT_SLOW_CALL, body, level=logging.WARNING, attributes=facts, context=context, at=event.at
+        )
+
     def _inverted(self, event: events.LockOrderInversion, context: Context | None) -> None:
         body = f"locks {event.first!r} and {event.second!r} were taken in both orders, which can deadlock"
         body += f" some day: now at {event.now}, before at {event.earlier}"
@@ -118,3 +131,4 @@ _HANDLERS: dict[type[events.Event], Callable[[Logs, Any, Context | None], None]]
     events.LockOrderInversion: Logs._inverted,
     events.BlockingCallRefused: Logs._refused,
 }
+    events.CallBecameSlow: Logs._slowed,

@@ -169,6 +169,7 @@ _SUBJECT: dict[type[events.Event], Callable[..., tuple[WorkKind, int | None]]] =
     events.CallStarted: lambda event: (WorkKind.CALL, event.call_id),
     events.CallEnded: lambda event: (WorkKind.CALL, event.call_id),
     events.LockAcquired: lambda event: (WorkKind.WAIT, event.wait_id),
+    events.CallBecameSlow: lambda event: (WorkKind.CALL, event.call_id),
     events.LockWaitAbandoned: lambda event: (WorkKind.WAIT, event.wait_id),
     events.LockReleased: _owner_of,
     events.LoopRecovered: lambda event: (WorkKind.STALL, event.report.stall_id),
