@@ -6,6 +6,7 @@ DNS rebinding, and requests that a browser makes for another site are refused.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
@@ -100,7 +101,7 @@ class DiagnosticsServer:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Stop listening and end the thread."""
-        self._server.shutdown()
+        self._server.wake_to_end(timeout_s)
         self._thread.join(timeout_s)
         self._server.server_close()
 
@@ -128,9 +129,7 @@ class DiagnosticsServer:
 
     def _start(self, port: int) -> None:
         self._server = _Server((self._host, port), self)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.5,), name=THREAD_NAME, daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
 
@@ -141,7 +140,28 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], diagnostics: DiagnosticsServer) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.diagnostics = diagnostics
+        self._ending = threading.Event()
         super().__init__(address, _Handler)
+
+    def serve(self) -> None:
+        """Serve until `wake_to_end`, without looking up now and then as `serve_forever` does."""
+        while not self._ending.is_set():
+            try:
+                request, address = self.get_request()
+            except OSError:
+                if self.socket.fileno() < 0:
+                    return
+                continue
+            if self._ending.is_set():
+                self.shutdown_request(request)
+            else:
+                self.process_request(request, address)
+
+    def wake_to_end(self, timeout_s: float) -> None:
+        """Let `serve` return."""
+        self._ending.set()
+        with contextlib.suppress(OSError):
+            socket.create_connection((self.server_name, self.server_port), timeout_s).close()
 
     def server_bind(self) -> None:
         """Bind without looking up the host's name, which may take seconds."""

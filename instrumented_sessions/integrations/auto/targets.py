@@ -40,6 +40,8 @@ def of_command(command: str, args: Sequence[str] = ()) -> Target:
         return Target("stdio", program)
     words = iter(args)
     for word in words:
+        if word in ("-c", "-e"):
+            break  # What follows is code.
         if word == "-m":
             word = next(words, "")
         elif word.startswith("-") or word in _WORDS:

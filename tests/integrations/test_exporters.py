@@ -1,0 +1,98 @@
+"""Zero code heeds `OTEL_*_EXPORTER`, and sets nothing up before there is something to tell."""
+
+from __future__ import annotations
+
+import urllib.request
+
+import pytest
+
+from instrumented_sessions.chain import CodeLocation
+from instrumented_sessions.events import LoopHeartbeat, LoopStalled, StackSample, StallReport
+from instrumented_sessions.integrations.auto import exporters
+from instrumented_sessions.integrations.auto.exporters import SetupAtFirstFact
+from instrumented_sessions.observer import AMBIENT
+from instrumented_sessions.telemetry import otel
+from instrumented_sessions.vocabulary import StallCause
+
+BEAT = LoopHeartbeat(at=0.0, loop="main", thread_id=1, window_s=10.0, lags_s=(0.0,))
+
+
+def stall(file: str) -> LoopStalled:
+    frame = CodeLocation("work", file, 1)
+    report = StallReport(
+        loop="main",
+        thread_id=1,
+        started_at=0.0,
+        duration_s=1.0,
+        ongoing=True,
+        cause=StallCause.CPU,
+        culprit=frame,
+        stacks=(StackSample((frame,), 1),),
+    )
+    return LoopStalled(0.0, report)
+
+
+def test_setup_waits_for_the_first_fact_and_comes_before_its_observer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program that brings its own SDK has set it by then; the first fact is exported all the same."""
+    calls: list[int] = []
+    monkeypatch.setattr(exporters, "set_up", lambda: calls.append(1))
+    setup = SetupAtFirstFact()
+    try:
+        assert AMBIENT.observers.index(setup) < AMBIENT.observers.index(otel.install())
+        setup.on_event(stall("<frozen importlib._bootstrap>"))  # The import may bring the SDK.
+        assert calls == []
+        setup.on_event(BEAT)
+        setup.on_event(BEAT)
+        assert calls == [1]
+        assert setup not in AMBIENT.observers
+    finally:
+        setup.close()
+
+
+def test_stall_of_the_programs_own_sets_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has to be told while it lasts."""
+    calls: list[int] = []
+    monkeypatch.setattr(exporters, "set_up", lambda: calls.append(1))
+    setup = SetupAtFirstFact()
+    setup.on_event(stall("/home/me/agent.py"))
+    setup.close()
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("", ("otlp",)), ("none", ("none",)), (" OTLP , prometheus", ("otlp", "prometheus"))]
+)
+def test_exporters_are_a_list(text: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenTelemetry has it, with OTLP as the default."""
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", text)
+    assert exporters.exporters("metrics") == names
+
+
+def test_prometheus_is_an_exporter_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`OTEL_METRICS_EXPORTER=prometheus` serves, and exports nothing over OTLP."""
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
+    for signal in ("TRACES", "LOGS"):
+        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+    telemetry = exporters.set_up()
+    assert telemetry is not None
+    try:
+        assert telemetry.exports == ()
+        url = f"http://127.0.0.1:{telemetry.prometheus_port}/metrics"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert b"instrumented_sessions_telemetry_dropped" in answer.read()
+    finally:
+        telemetry.close(5.0)
+
+
+def test_exporter_that_is_not_known_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is exported elsewhere than where it was meant to go."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    for signal in ("METRICS", "LOGS"):
+        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+    assert exporters.set_up() is None
+    assert "OTEL_TRACES_EXPORTER=zipkin is not known here" in caplog.text
