@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types layers test-fast test-browser picture test-mcp1 test-otel-oldest \
-	test-pythons test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full test-grafana \
+	test-pythons test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full bench-telemetry bench-telemetry-full test-collector test-grafana \
 	test-grafana-full grafana preview wheel requirements clean
 
 INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
@@ -54,6 +54,10 @@ test-mcp1: .venv-mcp1/.ready .venv-mcp1-oldest/.ready ## Run the tests on the ne
 	$(call suite,.venv-mcp1,$(MCP_SUITE))
 	$(call suite,.venv-mcp1-oldest,$(MCP_SUITE))
 
+test-collector: .venv/.ready ## Build a real OpenTelemetry Collector, once, and send telemetry through it
+	@requirements/collector.sh || true
+	$(call suite,.venv,tests/telemetry/test_real_collector.py)
+
 test-otel-oldest: .venv-otel-oldest/.ready ## Run the telemetry's tests on the oldest OpenTelemetry and Prometheus client
 	$(call suite,.venv-otel-oldest,tests/telemetry)
 
@@ -91,6 +95,12 @@ bench-stalls: .venv/.ready ## Measure the watchdog in the stall harness; STALL_B
 
 bench-stalls-full: .venv/.ready ## The same at length, and write the figures into docs/watchdog.md
 	@.venv/bin/python -m benchmarks.stalls --full $(ARGS)
+
+bench-telemetry: .venv/.ready ## Measure what telemetry costs, in a minute
+	@.venv/bin/python -m benchmarks.telemetry_cost --short $(ARGS)
+
+bench-telemetry-full: .venv/.ready ## The same at length; writes docs/benchmarks-telemetry.md
+	@.venv/bin/python -m benchmarks.telemetry_cost $(ARGS)
 
 test-model-full: .venv/.ready ## Explore twenty thousand schedules of each small world; half an hour of one core
 	@MODEL_SCHEDULES=20000 .venv/bin/python -m pytest --timeout 3600 tests/model $(ARGS)
