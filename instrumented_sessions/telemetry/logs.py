@@ -77,6 +77,11 @@ class Logs:
             event_name=event_name,
         )
 
+    @staticmethod
+    def heeds(event: events.Event) -> bool:
+        """Return whether `on_event` may have something to write."""
+        return type(event) in _HANDLERS
+
     def on_event(self, event: events.Event, context: Context | None) -> None:
         """Write what `event` says if nobody should miss it; most events write nothing."""
         if (handler := _HANDLERS.get(type(event))) is not None:
@@ -97,11 +102,6 @@ class Logs:
             EVENT_SLOW_CALL, body, level=logging.WARNING, attributes=facts, context=context, at=event.at
         )
 
-    def _deadlocked(self, event: events.DeadlockDetected, context: Context | None) -> None:
-        self.write(
-            EVENT_DEADLOCK, f"deadlock: {event.cycle}", level=logging.ERROR, context=context, at=event.at
-        )
-
     def _slowed(self, event: events.CallBecameSlow, context: Context | None) -> None:
         body = f"slow call: {event.chain}"
         if event.stack:
@@ -115,6 +115,11 @@ class Logs:
             EVENT_SLOW_CALL, body, level=logging.WARNING, attributes=facts, context=context, at=event.at
         )
 
+    def _deadlocked(self, event: events.DeadlockDetected, context: Context | None) -> None:
+        self.write(
+            EVENT_DEADLOCK, f"deadlock: {event.cycle}", level=logging.ERROR, context=context, at=event.at
+        )
+
     def _inverted(self, event: events.LockOrderInversion, context: Context | None) -> None:
         body = f"locks {event.first!r} and {event.second!r} were taken in both orders, which can deadlock"
         body += f" some day: now at {event.now}, before at {event.earlier}"
@@ -126,9 +131,9 @@ class Logs:
 
 
 _HANDLERS: dict[type[events.Event], Callable[[Logs, Any, Context | None], None]] = {
+    events.CallBecameSlow: Logs._slowed,
     events.CallEnded: Logs._returned,
     events.DeadlockDetected: Logs._deadlocked,
     events.LockOrderInversion: Logs._inverted,
     events.BlockingCallRefused: Logs._refused,
 }
-    events.CallBecameSlow: Logs._slowed,

@@ -78,7 +78,7 @@ def sentence(work: Work, facts: Attributes, open_s: float) -> str:
     """Return one sentence for people: who, what, how long, and whom it waits for."""
     if work.kind is WorkKind.STALL:
         report = work.facts["report"]
-        where = f" at {report.culprit}" if report.culprit is not None else ""
+        where = f" at {report.culprit.short()}" if report.culprit is not None else ""
         return f"loop {report.loop!r} has not run for {open_s:.1f} s, cause {report.cause}{where}"
     what = f"{work.name} of session {work.key}" if work.key is not None else work.name
     text = f"{what} still in progress after {open_s:.1f} s"

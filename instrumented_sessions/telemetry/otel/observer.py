@@ -78,10 +78,12 @@ class OpenTelemetryObserver:
 
     def on_event(self, event: events.Event) -> None:
         """Record `event`; must be called in the thread and context of the fact."""
-        exemplar = _NOWHERE if type(event) in _OF_NO_SPAN else self._context_of(event)
-        for sample in self._measure.samples(event):
-            self._metrics.record(sample, exemplar)
-        self._logs.on_event(event, exemplar)
+        samples = self._measure.samples(event)
+        if samples or self._logs.heeds(event):
+            here = _NOWHERE if type(event) in _OF_NO_SPAN else self._context_of(event)
+            for sample in samples:
+                self._metrics.record(sample, here)
+            self._logs.on_event(event, here)
         self._spans.on_event(event)
 
     def scope(self, event: events.Event) -> AbstractContextManager[object]:
@@ -167,9 +169,9 @@ _SUBJECT: dict[type[events.Event], Callable[..., tuple[WorkKind, int | None]]] =
     events.OpeningStarted: lambda event: (WorkKind.OPENING, event.opening_id),
     events.OpeningEnded: lambda event: (WorkKind.OPENING, event.opening_id),
     events.CallStarted: lambda event: (WorkKind.CALL, event.call_id),
+    events.CallBecameSlow: lambda event: (WorkKind.CALL, event.call_id),
     events.CallEnded: lambda event: (WorkKind.CALL, event.call_id),
     events.LockAcquired: lambda event: (WorkKind.WAIT, event.wait_id),
-    events.CallBecameSlow: lambda event: (WorkKind.CALL, event.call_id),
     events.LockWaitAbandoned: lambda event: (WorkKind.WAIT, event.wait_id),
     events.LockReleased: _owner_of,
     events.LoopRecovered: lambda event: (WorkKind.STALL, event.report.stall_id),

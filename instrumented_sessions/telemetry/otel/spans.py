@@ -286,12 +286,13 @@ def _end(
     """End the span of `work` with its outcome; a wall clock that went back never makes it negative."""
     span = work.span
     if span.is_recording():
-        span.set_attribute(catalog.OUTCOME, outcome.value)
+        facts: Attributes = {catalog.OUTCOME: outcome.value}
         if phase is not None:
-            span.set_attribute(catalog.PHASE, phase.value)
+            facts[catalog.PHASE] = phase.value
         if outcome in _FAILED:
-            span.set_attribute(catalog.ERROR_TYPE, error_type(error, outcome) or outcome.value)
+            facts[catalog.ERROR_TYPE] = error_type(error, outcome) or outcome.value
             span.set_status(Status(StatusCode.ERROR, description(error)))
+        span.set_attributes(facts)
     span.end(max(nanoseconds(at), nanoseconds(work.started_at)))
 
 
