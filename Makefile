@@ -3,8 +3,8 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types layers test-fast test-browser picture test-mcp1 test-otel-oldest \
-	test-pythons test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full bench-telemetry bench-telemetry-full test-collector test-grafana \
-	test-grafana-full grafana preview wheel requirements clean
+	test-pythons test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full \
+	bench-telemetry bench-telemetry-full test-collector test-grafana test-grafana-full grafana preview wheel requirements clean
 
 INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
 FAST := -m "not slow and not browser"
