@@ -61,6 +61,7 @@ def configuration(port: int, backend: str, finished: str) -> str:
 
 @pytest.fixture
 def dashboard(tmp_path: Path) -> Iterator[Any]:
+    pytest.importorskip("fastapi")
     from tests.dashboard.conftest import serving
 
     with serving(db=tmp_path / "dashboard.db") as found:
