@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import Any
 
 from ..vocabulary import Phase
-from . import sdk
+from . import sdk, secrets
 from .elsewhere import on_loop
 from .streams import Link
 
@@ -45,6 +45,7 @@ class WatchedAuth(sdk.httpx.Auth):  # type: ignore[misc]  # Its type depends on 
     async def async_auth_flow(self, request: Any) -> AsyncIterator[Any]:
         """Run the flow of the auth object."""
         here = asyncio.get_running_loop()
+        given = set(request.headers.items())
         turns: asyncio.Queue[tuple[Any, asyncio.Future[Any]] | None] = asyncio.Queue()
 
         async def send(outgoing: Any) -> Any:
@@ -68,6 +69,9 @@ class WatchedAuth(sdk.httpx.Auth):  # type: ignore[misc]  # Its type depends on 
                     flow.result()  # Raises what the auth object has raised.
                     return
                 outgoing, answered = turn
+                if outgoing is request:  # With what the auth object has added.
+                    added = dict(outgoing.headers.items() - given)
+                    self._link.secrets.keep_for_now(secrets.in_headers(added))
                 answered.set_result((yield outgoing))
         finally:
             flow.cancel()

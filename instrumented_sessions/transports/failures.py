@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from enum import Enum
 
 import anyio
@@ -149,29 +148,3 @@ def _says_session_gone(text: str) -> bool:
     return "session" in words and any(
         end in words for end in ("terminated", "not found", "expired", "invalid")
     )
-
-
-def scrub(exc: BaseException, secrets: Iterable[str]) -> None:
-    """Take `secrets` out of the texts of an exception and of all that it is made of and caused by."""
-    found = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
-    if not found:
-        return
-    for one in _all(exc):
-        one.args = tuple(_scrubbed(arg, found) if isinstance(arg, str) else arg for arg in one.args)
-
-
-def _scrubbed(text: str, secrets: list[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
-
-
-def _all(exc: BaseException) -> Iterator[BaseException]:
-    waiting, seen = [exc], set[int]()
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        waiting += [*getattr(one, "exceptions", ()), *filter(None, (one.__cause__, one.__context__))]

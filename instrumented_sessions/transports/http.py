@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from . import sdk
+from . import sdk, secrets
 from .base import Options, checked_mapping
 from .http_failures import bare_url
 from .opening import opening
@@ -53,8 +53,7 @@ class _HTTPTransport(Options):
         headers = self.headers
         if callable(headers):
             headers = checked_mapping("headers", await link.callbacks.run(headers, (), Context()))
-        parts = urlsplit(self.url)
-        link.secrets = frozenset((*(headers or {}).values(), parts.password or "", parts.query, self.url))
+        link.secrets.keep((*secrets.in_headers(headers or {}), *secrets.in_url(self.url)))
         return WatchedClient(
             link,
             answers_on_post=self.kind == "http",

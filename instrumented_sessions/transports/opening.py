@@ -12,7 +12,7 @@ from .base import Options
 from .callbacks import Callbacks
 from .calls import calls_of
 from .client import session_of
-from .failures import note_evidence, scrub, unwrap
+from .failures import note_evidence, unwrap
 from .generation1 import AnsweringSession
 from .streams import Link
 
@@ -49,7 +49,7 @@ async def opening(options: Options, streams: Streams) -> AsyncIterator[Any]:
                 finally:
                     link.closing()
     except Exception as error:
-        scrub(error, link.secrets)
+        link.secrets.scrub(error)
         if is_used_up:
             # Nobody is interested any more. The SDK's tasks stumble over what arrives while it closes.
             logger.debug("%r was not closed cleanly", options, exc_info=True)
@@ -59,6 +59,8 @@ async def opening(options: Options, streams: Streams) -> AsyncIterator[Any]:
                 note_evidence(failure, link.evidence)
         elif failure is None or unwrap(error) is not failure:
             raise
+    finally:
+        link.secrets.forget()
     if failure is not None:
         raise failure  # Not within `except`, or it would have the group that it comes from as its context.
 

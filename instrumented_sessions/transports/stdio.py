@@ -15,12 +15,12 @@ from typing import Any, ClassVar, Literal, TextIO
 import anyio
 
 from ..vocabulary import OpenFailure, Phase
-from . import sdk
+from . import sdk, secrets
 from .base import Options, checked_mapping
 from .child import IMPATIENCE_S, PATIENCE_S, Child, ServerProcessEnded
 from .guardian import GUARDIAN
 from .opening import opening
-from .streams import Link
+from .streams import Link, WatchedReadStream
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class StdioTransport(Options):
 
     @asynccontextmanager
     async def _streams(self, link: Link) -> AsyncIterator[Any]:
-        link.secrets = frozenset((self.env or {}).values())
+        link.secrets.keep((*(self.env or {}).values(), *secrets.in_args(self.args)))
 
         def ended(cause: ServerProcessEnded) -> None:
             if not link.is_closing:
@@ -96,7 +96,7 @@ class StdioTransport(Options):
             try:
                 link.probe.is_write_blocked = child.is_blocked
                 link.probe.phase = Phase.NEGOTIATE
-                yield child, child
+                yield WatchedReadStream(child, link), child
             except asyncio.CancelledError:
                 patience_s = IMPATIENCE_S
                 raise

@@ -14,6 +14,7 @@ from .callbacks import Callbacks
 from .failures import NotSent
 from .http_failures import Evidence
 from .probe import Probe, current_probe
+from .secrets import Secrets
 
 
 class Link:
@@ -29,7 +30,7 @@ class Link:
         """Whether its end is our own doing."""
         self.evidence: Evidence | None = None
         """What the transport has seen that says more than the SDK's exception; no secrets."""
-        self.secrets: frozenset[str] = frozenset()
+        self.secrets = Secrets()
         """Texts that no message may show."""
         self._opening = anyio.CancelScope()
         self._ended: list[BaseException | None] = []  # Its only item is the cause.
@@ -96,7 +97,8 @@ class WatchedReadStream:
             raise
         # An error followed by the end is why it ended; one followed by a message was survived.
         self._last_error = item if isinstance(item, Exception) else None
-        return item
+        # The SDK makes spans and logs of an answer. Of a call's, the program gets what the server said.
+        return item if self._link.is_open else self._link.secrets.cleaned(item)
 
     def __aiter__(self) -> WatchedReadStream:
         return self

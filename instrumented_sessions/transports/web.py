@@ -118,7 +118,7 @@ class WatchedClient(sdk.httpx.AsyncClient):  # type: ignore[misc]  # Its type de
             return None  # The SDK follows it.
         if not link.is_open and (request.method == "POST" or not self._answers_on_post):
             link.evidence = describe_response(real, self._answers_on_post)
-            link.secrets |= {real.headers.get("location", "")}
+            link.secrets.keep({real.headers.get("location", "")})
         if request.method != "POST":
             return self._not_resumed(request, RefusedByServer(real.status_code)) if real.is_error else None
         if self._answers_on_post:

@@ -18,6 +18,11 @@ from instrumented_sessions.transports import sdk
 from tests.servers import toolbox
 
 LIMIT_S = 20.0
+MARK = "s3cr3t"
+"""In every secret that is planted, so that whoever looks for one finds all."""
+PRIVATE = "pr1vate"
+"""What a program tells a tool, and a tool the program: the SDK may log it, we record it nowhere."""
+
 IS_2 = sdk.SDK_GENERATION == 2
 server_provider: Any = sdk.module("server.auth.provider")
 settings: Any = sdk.module("server.auth.settings")
@@ -37,7 +42,7 @@ class Grants:
         """Every code and token that was ever given out."""
 
     def _new(self, kind: str) -> str:
-        secret = f"{kind}-{secrets.token_urlsafe(24)}"
+        secret = f"{MARK}-{kind}-{secrets.token_urlsafe(24)}"
         self.secrets.add(secret)
         return secret
 
