@@ -325,6 +325,15 @@ class StallReport:
     """The tasks that ran, by name, with their share of the samples; the busiest first."""
     awaits: tuple[CodeLocation, ...] = ()
     """The await chain that led to the culprit, outermost first."""
+    waits: tuple[BlockingChain, ...] = ()
+    """What waits on that loop's thread, as of the last report while it lasted; the oldest first."""
+
+    def __str__(self) -> str:
+        task = f" in task {self.task!r}" if self.task else ""
+        at = f" at {self.culprit.short()}" if self.culprit else ""
+        stands = "has stood still for" if self.ongoing else "stood still for"
+        text = f"loop {self.loop!r} {stands} {self.duration_s:.1f} s: {self.cause}{at}{task}"
+        return f"{text}; {self.waits[0]}" if self.waits else text
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ class Source(Protocol):
     """Something that can be read from any thread without waiting for a loop.
 
     It may also have `explain_live(id)`, which returns the blocking chain of the request, opening, call
-    or wait of that id, None when it knows of none.
+    or wait of that id, None when it knows of none; and `waits_live(thread_id)`, which returns the chains of
+    what waits on that thread.
     """
 
     def read_live(self) -> Reading:
@@ -94,6 +95,17 @@ def explain(id: int) -> BlockingChain | None:
         if chain is not None:
             return chain
     return None
+
+
+def waits(thread_id: int) -> list[BlockingChain]:
+    """Return what waits on that thread now, by itself or in its loop's tasks; the oldest first."""
+    with _lock:
+        sources: list[Any] = [source for source in _sources if hasattr(source, "waits_live")]
+    found: dict[tuple[str, float], BlockingChain] = {}  # Several managers know of the users' own locks.
+    for source in sources:
+        for chain in source.waits_live(thread_id):
+            found.setdefault((chain.waiter.name, chain.started_at), chain)
+    return sorted(found.values(), key=lambda chain: -chain.waited_s)
 
 
 def read() -> Reading:

@@ -39,7 +39,7 @@ from ..settings import Settings, check_limit_s
 from ..userlocks import waiting_chains
 from ..vocabulary import Outcome, SessionKey, SessionState
 from ..waitgraph import GRAPH
-from ..watchdog import SharedWatch, process_watchdog
+from ..watchdog import SharedWatch, current_stalls, process_watchdog
 from .chains import chain_by_id
 from .explain import explain
 from .records import CallTicket, CloseTicket, Opening, Record, RequestTicket, Ticket
@@ -467,14 +467,27 @@ class SessionManager:
         )
 
     def explain(self) -> str:
-        """Return what waits now, and why, in plain sentences with stacks; as `hangs`."""
-        return explain(self.hangs(), self.statistics())
+        """Return what waits now, and why, in plain sentences with stacks; as `hangs`.
+
+        Says too which event loops of the process stand still, and where.
+        """
+        return explain(self.hangs(), self.statistics(), current_stalls())
 
     def explain_live(self, id: int) -> BlockingChain | None:
         """Return why the request, opening, call or lock wait of that id waits; None if it does not."""
         pool = self._shell.pool
         with pool.mutex:
             return chain_by_id(pool, list(self._shell.tickets), id)
+
+    def waits_live(self, thread_id: int) -> list[BlockingChain]:
+        """Return why the requests and lock waits of that thread wait now."""
+        tickets = [
+            ticket
+            for ticket in list(self._shell.tickets)
+            if ticket.open and ticket.caller.thread_id == thread_id
+        ]
+        locks = [chain for chain in waiting_chains() if chain.waiter.thread_id == thread_id]
+        return [*map(self._shell.chain, tickets), *locks]
 
     def read_live(self) -> Reading:
         """Return what telemetry reads at collection time."""

@@ -34,7 +34,7 @@ class PortalStall:
         if report is None or threading.get_ident() == self._thread_id:
             return None
         task = f" in task {report.task!r}" if report.task else ""
-        at = f" at {report.culprit}" if report.culprit else ""
+        at = f" at {report.culprit.short()}" if report.culprit else ""
         return ChainLink(
             waits_for="the portal's loop, which stands still",
             holder=Party(name="the portal's thread", thread_id=report.thread_id),

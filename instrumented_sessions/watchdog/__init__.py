@@ -2,13 +2,14 @@
 
 from .page import heartbeat_ages
 from .readings import WatchdogStatistics
-from .watchdog import LoopWatchdog, ProcessWatchdog, SharedWatch, process_watchdog, watch_loop
+from .watchdog import LoopWatchdog, ProcessWatchdog, SharedWatch, current_stalls, process_watchdog, watch_loop
 
 __all__ = [
     "LoopWatchdog",
     "ProcessWatchdog",
     "SharedWatch",
     "WatchdogStatistics",
+    "current_stalls",
     "heartbeat_ages",
     "process_watchdog",
     "watch_loop",

@@ -9,15 +9,14 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from .. import live
-from ..events import Event
+from ..events import Event, StallReport
 from ..live import Reading
 from ..observer import Announcer
-from .bystanders import Bystanders
 from .collector import CollectorProbe
-from .held import HeldStacks
 from .loops import running_loop
 from .measurement import Turn
 from .probes import OwnProbe, OwnReading
@@ -29,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 THREAD_NAME = "instrumented-sessions-watchdog"
 _LONGEST_SLEEP_S = 1.0
-_SLACK_S = 0.05
-"""How much longer than planned it may sleep before stacks are taken without it."""
 
 
 class Engine:
@@ -46,7 +43,6 @@ class Engine:
         self._collector = CollectorProbe()
         self._registry = Registry(self._collector)
         self._thread: threading.Thread | None = None  # Protected by the registry's lock.
-        self._held: HeldStacks | None = None
         self._stopped = False
         self._bell = threading.Lock()  # Held by the thread; to release it is to wake the thread.
         self._bell.acquire()
@@ -102,8 +98,6 @@ class Engine:
         """Begin anew: the parent's threads are gone, and its loops' copies must not beat on its page."""
         self._registry.abandon()
         self._collector.stop()
-        if self._held is not None:
-            self._held.abandon()
         subscriptions = self._registry.subscriptions
         self._reset()
         self._registry.subscriptions = subscriptions
@@ -112,9 +106,7 @@ class Engine:
         """End the thread for good; called at the interpreter's end."""
         with self._registry.lock:
             self._stopped = True
-            thread, held = self._thread, self._held
-        if held is not None:
-            held.disarm()
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self._ring()
             thread.join(timeout_s)
@@ -124,6 +116,15 @@ class Engine:
     def statistics(self) -> WatchdogStatistics:
         """Return one snapshot."""
         return count(self._registry, self._announced, self._failures, self._cpu_s)
+
+    def stalls(self) -> list[StallReport]:
+        """Return the last report of every loop that stands still, the oldest first, with today's age."""
+        now = time.time()
+        reports = [report for entry in self._registry if (report := entry.watched.ongoing) is not None]
+        return sorted(
+            (replace(report, duration_s=max(now - report.started_at, 0.0)) for report in reports),
+            key=lambda report: report.started_at,
+        )
 
     def read_live(self) -> Reading:
         """Return the seconds since the last heartbeat, by loop; of loops with one name, the oldest counts."""
@@ -152,36 +153,30 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            with closing(OwnProbe()) as probe, closing(HeldStacks()) as held, self._collector:
-                self._held = held
-                self._watch(probe, held)
+            with closing(OwnProbe()) as probe, self._collector:
+                self._watch(probe)
         except Exception:
             self._fail("ended")
             with self._registry.lock:
                 self._thread = None  # The next loop to be watched starts another.
 
-    def _watch(self, probe: OwnProbe, held: HeldStacks) -> None:
-        bystanders = Bystanders(held)
+    def _watch(self, probe: OwnProbe) -> None:
         self._thread_cpu_s = 0.0
         planned = time.monotonic()
-        while self._goes_on(held):
+        while self._goes_on():
             # The time that observers take is no lateness.
             planned = max(planned, self._announced_at)
             before = probe.read()
             self._bell.acquire(timeout=max(planned - time.monotonic(), 0.0))
             now = time.monotonic()
             try:
-                planned = self._turn(now, planned, before, probe, held)
-                threads = {threading.get_ident()}.union(
-                    entry.seat.thread_id for entry in self._registry if entry.seat is not None
-                )
-                bystanders.arm(now, threads, planned - now + _SLACK_S)
+                planned = self._turn(now, planned, before, probe)
             except Exception:
                 self._fail("failed in one turn")
                 planned = now + _LONGEST_SLEEP_S
             self._count_cost()
 
-    def _goes_on(self, held: HeldStacks) -> bool:
+    def _goes_on(self) -> bool:
         """Say good-bye to loops that leave; returns whether there is more to do."""
         while True:
             with self._registry.lock:
@@ -194,15 +189,11 @@ class Engine:
                 entry = self._registry.leaving.pop()
             try:
                 self._announce(entry.watched.close(), entry.farewell)
-                if entry.seat is not None:
-                    held.forget(entry.seat)
             except Exception:
                 self._fail("could not part with a loop")
             self._registry.gone(entry)
 
-    def _turn(
-        self, now: float, planned: float, before: OwnReading, probe: OwnProbe, held: HeldStacks
-    ) -> float:
+    def _turn(self, now: float, planned: float, before: OwnReading, probe: OwnProbe) -> float:
         """Look at every loop once; returns when to look again."""
         next_at = now + _LONGEST_SLEEP_S
         entries: list[Entry] = []
@@ -211,21 +202,20 @@ class Engine:
                 entries.append(entry)
             else:
                 next_at = min(next_at, at)
-                self._arm(entry, held, 0.0)
         # First of all: whatever lets go of the GIL lets the stalled thread move on.
         suspects = any(entry.watched.is_suspect(now) for entry in entries)
         frames = current_frames() if suspects else {}
         # To wait for a Python thread that gives up the GIL in its turn is no lateness.
         late_s = now - planned if now - planned > 3 * sys.getswitchinterval() else 0.0
-        turn = Turn(now, late_s, frames, held.take(late_s) if late_s else {}, before, probe)
+        turn = Turn(now, late_s, frames, before, probe)
         for entry in entries:
             try:
-                next_at = min(next_at, self._look(entry, turn, held))
+                next_at = min(next_at, self._look(entry, turn))
             except Exception:
                 self._fail("could not look at a loop")
         return next_at
 
-    def _look(self, entry: Entry, turn: Turn, held: HeldStacks) -> float:
+    def _look(self, entry: Entry, turn: Turn) -> float:
         """Look at one loop and tell what there is to tell; returns when to look again."""
         watched = entry.watched
         events, at = watched.look(turn)
@@ -236,20 +226,8 @@ class Engine:
             return turn.now
         if watched.pulse.seat is not entry.seat:
             self._registry.show_name(entry)
-            if entry.seat is not None:
-                held.forget(entry.seat)
-            entry.seat, entry.arm_at_cpu_s = watched.pulse.seat, 0.0
-        self._arm(entry, held, at - turn.now)
+            entry.seat = watched.pulse.seat
         return at
-
-    def _arm(self, entry: Entry, held: HeldStacks, rest_s: float) -> None:
-        """Have the loop's stack taken if it computes on while the watchdog cannot run."""
-        watched = entry.watched
-        cpu_s, usual_s = watched.cpu_s, watched.longest_rest_s
-        if entry.seat is None or cpu_s is None:
-            return
-        if cpu_s >= entry.arm_at_cpu_s or rest_s > usual_s:
-            entry.arm_at_cpu_s = held.arm(entry.seat, cpu_s, max(rest_s, usual_s) + _SLACK_S)
 
     def _announce(self, events: list[Event], announcers: list[Announcer]) -> None:
         for event in events:

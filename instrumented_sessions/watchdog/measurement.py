@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from ..chain import CodeLocation
 from ..vocabulary import StallCause
 from . import cgroup
 from .causes import Evidence, decide
@@ -25,8 +24,6 @@ class Turn:
     """How much later than planned the watchdog woke; small delays are left out."""
     frames: Mapping[int, FrameType]
     """The innermost frame of every thread; empty when no loop looked late."""
-    held: Mapping[int, tuple[CodeLocation, ...]]
-    """The stacks that were taken while the watchdog could not run, by thread id; mostly none."""
     before: OwnReading
     """The watchdog and the process when it went to sleep."""
     probe: OwnProbe

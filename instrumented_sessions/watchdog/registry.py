@@ -44,8 +44,6 @@ class Entry:
         self.subscriptions: set[Subscription] = set()
         self.seat: Seat | None = None
         """The thread that it was last seen on."""
-        self.arm_at_cpu_s = 0.0
-        """CPU time of that thread at which `HeldStacks` is to be armed again."""
         self.farewell: list[Announcer] = []
         """Who hears its last events."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import os
+import re
 import sys
 import sysconfig
 from collections import Counter
@@ -68,8 +69,6 @@ class Stack(NamedTuple):
     """The frames of coroutines, outermost first: the await chain of the running task."""
     idle: bool
     """Whether the loop waited for its next event."""
-    in_call: bool = True
-    """Whether the innermost frame has just called something, rather than gone on to other code."""
 
     @property
     def culprit(self) -> CodeLocation | None:
@@ -91,7 +90,6 @@ def read_stack(frame: FrameType | None, base: CodeType | None = None) -> Stack:
         frame: The innermost frame.
         base: The code from which the loop runs its callbacks; None if not known.
     """
-    in_call = frame is not None and _has_just_called(frame)
     walked: list[tuple[CodeType, int]] = []
     while frame is not None and len(walked) < MAX_FRAMES:
         walked.append((frame.f_code, frame.f_lineno or 0))
@@ -109,30 +107,33 @@ def read_stack(frame: FrameType | None, base: CodeType | None = None) -> Stack:
         for location, (code, _) in zip(frames[inside:], walked[inside:], strict=True)
         if code.co_flags & _COROUTINE and origin_of(location.file) is not Origin.MACHINERY
     )
-    return Stack(frames, inside, awaits, _is_idle(frames, inside), in_call)
+    return Stack(frames, inside, awaits, _is_idle(frames, inside))
 
 
-def _has_just_called(frame: FrameType) -> bool:
-    """Return whether the frame's last instruction is a call.
+_QUICK = re.compile(
+    "RESUME|NOP|CACHE|EXTENDED_ARG|LOAD_(?!ATTR|METHOD|NAME)|STORE_FAST|COPY_FREE|MAKE_CELL|PUSH_NULL"
+    "|GEN_START|RETURN_GENERATOR|POP_TOP|POP_JUMP|JUMP_FORWARD|TO_BOOL|IS_OP|SETUP_FINALLY"
+)
 
-    The GIL changes hands after a native call, at a loop's end and at a function's start: only in the first
-    case is it this frame that kept it.
+
+def has_only_called(frame: FrameType) -> bool:
+    """Return whether all that the frame's function has done yet is a call, on the line that it is in.
+
+    A thread that is asked for the GIL gives it up where a function starts, after a native call and where a
+    loop begins again. So when it was given up here, it was this line that kept it since it was asked for.
+    In any other place it may have been code that ran before, in a function that has returned, too.
     """
-    code, position = frame.f_code.co_code, frame.f_lasti
-    while position > 0 and dis.opname[code[position]] == "CACHE":
-        position -= 2  # Room that belongs to the instruction before it.
-    return position >= 0 and dis.opname[code[position]].startswith("CALL")
-
-
-def held_stack(frames: tuple[CodeLocation, ...], base: CodeType | None = None) -> Stack:
-    """Return a stack of which only the names are known, as `read_stack` does of one that is there."""
-    inside = 0
-    if base is not None and len(frames) < MAX_FRAMES:
-        name = (base.co_name, base.co_filename)
-        inside = next(
-            (depth for depth in range(len(frames), 0, -1) if frames[depth - 1][:2] == name), len(frames)
-        )
-    return Stack(frames, inside, (), _is_idle(frames, inside))
+    code, last = frame.f_code, frame.f_lasti
+    lines = [(start, end, line) for start, end, line in code.co_lines() if start <= last]
+    name = ""
+    for start, end, line in lines:
+        for step in range(start, min(end, last + 2), 2):
+            opname = dis.opname[code.co_code[step]]
+            if opname != "CACHE":
+                name = opname
+            if line != frame.f_lineno and not _QUICK.match(opname):
+                return False
+    return name.startswith(("CALL", "PRECALL"))
 
 
 _COROUTINE = 0x80 | 0x100 | 0x200  # inspect.CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR
@@ -162,9 +163,18 @@ class Samples:
         self._stacks: Counter[tuple[CodeLocation, ...]] = Counter()
         self._culprits: Counter[CodeLocation] = Counter()
         self._awaits: dict[CodeLocation, tuple[CodeLocation, ...]] = {}
+        self._last: tuple[str, str] | None = None
+        """File and name of the function that the last sample ended in."""
 
-    def add(self, stack: Stack, task: str | None) -> None:
-        """Count one sample."""
+    def add(self, stack: Stack, task: str | None, in_time: bool = True) -> None:
+        """Count one sample.
+
+        Args:
+            stack: What was seen.
+            task: The task that ran.
+            in_time: Whether it was taken when it was meant to be. One that came late may show what the loop
+                went on to; it blames a function only if the sample before it does.
+        """
         self.total += 1
         if stack.idle:
             self.idle += 1
@@ -173,7 +183,10 @@ class Samples:
         if task is not None and (task in self.tasks or len(self.tasks) < MAX_STACKS):
             self.tasks[task] += 1
         culprit = None if stack.idle else stack.culprit
-        if culprit is not None and (culprit in self._culprits or len(self._culprits) < MAX_STACKS):
+        before, self._last = self._last, None if culprit is None else (culprit.file, culprit.function)
+        if culprit is None or not (in_time or before == self._last):
+            return
+        if culprit in self._culprits or len(self._culprits) < MAX_STACKS:
             self._culprits[culprit] += 1
             self._awaits[culprit] = stack.awaits
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
+from ..events import StallReport
 from ..observer import Announcer, Observer
 from ..settings import Settings, check_limit_s
 from .engine import ENGINE
@@ -68,6 +69,10 @@ class LoopWatchdog:
     def unwatch(self, loop: Any = None) -> None:
         """Watch a loop no more; unknown ones are ignored. Default: the calling thread's."""
         ENGINE.unwatch(_loop_or_running(loop), self._subscription)
+
+    def stalls(self) -> list[StallReport]:
+        """Return what is known of every loop of this process that stands still now, the oldest first."""
+        return ENGINE.stalls()
 
     def statistics(self) -> WatchdogStatistics:
         """Return what the watchdog of this process has seen and what it costs; all watchdogs share it."""
@@ -178,6 +183,11 @@ def watch_loop(name: str | None = None) -> None:
         RuntimeError: The calling thread runs no loop.
     """
     process_watchdog().watch(name=name)
+
+
+def current_stalls() -> list[StallReport]:
+    """Return what is known of every watched loop that stands still now, the oldest first; from any thread."""
+    return ENGINE.stalls()
 
 
 def _loop_or_running(loop: Any) -> Any:

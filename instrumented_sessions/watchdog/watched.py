@@ -6,6 +6,8 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
+from .. import live
+from ..chain import BlockingChain
 from ..clock import Clock
 from ..events import Event, LoopHeartbeat, LoopRecovered, LoopStalled, StallReport
 from ..vocabulary import StallCause
@@ -14,8 +16,11 @@ from .collector import CollectorProbe
 from .measurement import Measurement, Turn
 from .probes import SLOW_READING_S, ThreadProbe
 from .pulse import LateBeat, Mark, Pulse
-from .stacks import MAX_STACKS, Samples, Stack, held_stack, read_stack
+from .stacks import MAX_STACKS, Samples, has_only_called, read_stack
 from .stall import DetailBudget, StallWatch
+
+MAX_WAITS = 10
+"""How many of the waits on a stalled loop a report has."""
 
 _NAMED_TASKS = 5
 _PROPER_LOOK_S = 0.25
@@ -34,10 +39,12 @@ class Stall:
     cause: StallCause = StallCause.UNKNOWN
     evidence: tuple[tuple[str, float], ...] = ()
     samples: Samples = field(default_factory=Samples)
-    certain: bool = False
-    """Whether a sample shows what the loop did while it kept the GIL, rather than right after."""
+    held: Samples = field(default_factory=Samples)
+    """What must have kept the GIL while the watchdog could not run."""
     detailed: bool = True
     """Whether stacks are taken all the time, rather than one for each report."""
+    waits: tuple[BlockingChain, ...] = ()
+    """What waits on the loop's thread, as of the last report while it lasted."""
 
 
 class WatchedLoop:
@@ -60,6 +67,8 @@ class WatchedLoop:
         """How often its lag is summed up, in seconds."""
         self.stalls: Counter[StallCause] = Counter()
         """Stalls so far, by the cause they were first reported with."""
+        self.ongoing: StallReport | None = None
+        """The last report of the stall that lasts; None while the loop answers."""
         self._watch = StallWatch(threshold_s)
         self._collector = collector
         self._clock = clock
@@ -82,6 +91,11 @@ class WatchedLoop:
         return "main" if seat is not None and seat.is_main else "other"
 
     @property
+    def thread_id(self) -> int:
+        """The thread that the loop was last seen on; 0 if not known."""
+        return self.pulse.seat.thread_id if self.pulse.seat is not None else 0
+
+    @property
     def threshold_s(self) -> float:
         """Lag above which the loop counts as stalled, in seconds."""
         return self._watch.threshold_s
@@ -90,18 +104,6 @@ class WatchedLoop:
     def threshold_s(self, threshold_s: float) -> None:
         self._watch.threshold_s = threshold_s
         self.pulse.threshold_s = threshold_s
-
-    @property
-    def longest_rest_s(self) -> float:
-        """How long at most a healthy loop is not looked at, in seconds."""
-        return self.pulse.interval_s + self.threshold_s
-
-    @property
-    def cpu_s(self) -> float | None:
-        """CPU time of the loop's thread as last seen, in seconds; None if not known."""
-        if self._stall is not None and self._stall.measurement.last_cpu_s is not None:
-            return self._stall.measurement.last_cpu_s
-        return self.pulse.mark.cpu_s
 
     def glance(self, now: float) -> float | None:
         """Return when to look next if all is well, None if a proper look is needed now."""
@@ -185,20 +187,16 @@ class WatchedLoop:
             stall = self._stall = self._begin(mark, turn, self.threshold_s / 4)
         seat = self.pulse.seat
         if seat is not None and (stall.detailed or report):
-            stack = self._held(turn) or read_stack(turn.frames.get(seat.thread_id), self.pulse.base)
-            stall.samples.add(stack, self.pulse.task_name())
-            stall.certain = stall.certain or stack.in_call or not turn.late_s
+            frame = turn.frames.get(seat.thread_id)
+            stack, in_time = read_stack(frame, self.pulse.base), turn.late_s < self.threshold_s / 4
+            stall.samples.add(stack, self.pulse.task_name(), in_time)
+            if frame is not None and not in_time and has_only_called(frame):
+                stall.held.add(stack, None)
             stall.measurement.go_on(turn, stack.idle)
         if not report:
             return []
         self._judge(stall, turn)
         return [self._stalled(stall, turn.now - stall.due, ongoing=True)]
-
-    def _held(self, turn: Turn) -> Stack | None:
-        """Return the stack that was taken while the GIL was held: what is there now may come later."""
-        seat = self.pulse.seat
-        frames = turn.held.get(seat.thread_id) if seat is not None else None
-        return None if frames is None else held_stack(frames, self.pulse.base)
 
     def _judge(self, stall: Stall, turn: Turn, end: LateBeat | None = None) -> None:
         """Decide the cause from what is known by now; what was known is not forgotten."""
@@ -211,22 +209,19 @@ class WatchedLoop:
             stall.cause, stall.evidence = cause, evidence.items()
         if cause is StallCause.GIL and evidence.other_kept_gil:
             # Another thread kept everybody waiting: whatever the loop was about to do is not to blame.
-            frames = turn.held.get(stall.measurement.busiest_thread_id)
-            stall.samples, stall.certain = Samples(), frames is not None
-            if frames is not None:
-                stall.samples.add(held_stack(frames), None)
+            stall.samples = stall.held = Samples()
+            frame = turn.frames.get(stall.measurement.busiest_thread_id)
+            if frame is not None and turn.late_s and has_only_called(frame):
+                stall.held.add(read_stack(frame), None)
 
     def _answer(self, beat: LateBeat, turn: Turn) -> list[Event]:
         """Take note of a heartbeat that came at last."""
-        stall, self._stall = self._stall, None
+        stall, self._stall, self.ongoing = self._stall, None, None
         self._watch.settle()
         duration_s = beat.at - beat.due
         if stall is None or stall.due != beat.due:
             # It came and went while the watchdog could not look.
             stall = self._begin(Mark(beat.due, beat.cpu_before_s), turn, tolerance_s=0.0)
-            if (stack := self._held(turn)) is not None:
-                stall.samples.add(stack, None)
-                stall.certain = True
         self._judge(stall, turn, beat)
         events: list[Event] = []
         if not stall.stall_id:
@@ -236,7 +231,7 @@ class WatchedLoop:
 
     def _give_up(self, now: float) -> list[Event]:
         """Settle a stall whose end no heartbeat has told: the loop has stopped or ended."""
-        stall, self._stall = self._stall, None
+        stall, self._stall, self.ongoing = self._stall, None, None
         if stall is None or not stall.stall_id:
             return []
         return [LoopRecovered(self._clock.time(), self._report(stall, now - stall.due, ongoing=False))]
@@ -245,26 +240,33 @@ class WatchedLoop:
         if not stall.stall_id:
             stall.stall_id = next(_stall_ids)
             self.stalls[stall.cause] += 1
-        return LoopStalled(self._clock.time(), self._report(stall, duration_s, ongoing))
+        if ongoing:
+            stall.waits = tuple(live.waits(self.thread_id)[:MAX_WAITS]) if stall.detailed else ()
+        report = self._report(stall, duration_s, ongoing)
+        self.ongoing = report if ongoing else None
+        return LoopStalled(self._clock.time(), report)
 
     def _report(self, stall: Stall, duration_s: float, ongoing: bool) -> StallReport:
         samples = stall.samples
         tasks = _shares(samples.tasks, samples.total)
-        blames = stall.cause.blames_code and (stall.certain or stall.cause is not StallCause.GIL)
+        # What is seen once the GIL is free mostly says nothing about who kept it.
+        seen = stall.held if stall.cause is StallCause.GIL else samples
+        blames = stall.cause.blames_code
         return StallReport(
             loop=self.name,
-            thread_id=self.pulse.seat.thread_id if self.pulse.seat is not None else 0,
+            thread_id=self.thread_id,
             started_at=self._clock.time() - (self._clock.monotonic() - stall.due),
             duration_s=duration_s,
             ongoing=ongoing,
             cause=stall.cause,
-            culprit=samples.culprit if blames else None,
+            culprit=seen.culprit if blames else None,
             stacks=samples.stacks() if stall.detailed else (),
             task=tasks[0][0] if tasks else None,
             stall_id=stall.stall_id,
             evidence=stall.evidence,
             tasks=tasks,
-            awaits=samples.awaits if blames else (),
+            awaits=seen.awaits if blames else (),
+            waits=stall.waits,
         )
 
     def _end_window(self, now: float) -> Event:
@@ -272,10 +274,9 @@ class WatchedLoop:
         lags: list[float] = []
         while self.pulse.lags:
             lags.append(self.pulse.lags.popleft())
-        thread_id = self.pulse.seat.thread_id if self.pulse.seat is not None else 0
         busiest = _shares(self._busy_looks, self._looks)
         self._looks, self._busy_looks = 0, Counter()
-        return LoopHeartbeat(self._clock.time(), self.name, thread_id, window_s, tuple(lags), busiest)
+        return LoopHeartbeat(self._clock.time(), self.name, self.thread_id, window_s, tuple(lags), busiest)
 
 
 def _shares(counts: Counter[str], total: int) -> tuple[tuple[str, float], ...]:

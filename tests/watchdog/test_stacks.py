@@ -17,7 +17,7 @@ from instrumented_sessions.watchdog.stacks import (
     Origin,
     Samples,
     Stack,
-    held_stack,
+    has_only_called,
     origin_of,
     read_stack,
 )
@@ -168,43 +168,43 @@ def test_idle_samples_blame_nobody() -> None:
     assert samples.idle == 1
 
 
-def test_stack_of_names_alone_is_read_like_one_that_is_there() -> None:
-    """What was taken while the GIL was held blames the same line, and an idle loop nobody."""
-    base = asyncio.Handle._run.__code__
-    run = CodeLocation("_run", base.co_filename, 88)
-    main = CodeLocation("main", "/srv/app/main.py", 9)
-    leaf = CodeLocation("leaf", "/srv/app/a.py", 1)
-    assert held_stack((main, run, leaf), base).culprit == leaf
-    waiting = held_stack((main, CodeLocation("_run_once", base.co_filename, 1)), base)
-    assert waiting.culprit is None
-    assert held_stack((main, leaf)).culprit == leaf
+def test_late_sample_blames_a_function_only_if_the_one_before_it_shows_it_too() -> None:
+    """A watchdog that could not run may see what the loop went on to."""
+    samples = Samples()
+    culprit = stack_of(("main", "/srv/app/main.py"), ("culprit", "/srv/app/a.py"))
+    after = stack_of(("main", "/srv/app/main.py"))
+    samples.add(after, None, in_time=False)
+    assert samples.culprit is None
+    assert samples.total == len(samples.stacks()) == 1
+    samples.add(culprit, None, in_time=False)
+    assert samples.culprit is None
+    samples.add(culprit, None, in_time=False)
+    assert samples.culprit == CodeLocation("culprit", "/srv/app/a.py", 1)
 
 
-def test_innermost_call_is_told_from_code_that_went_on() -> None:
-    """Only right after a call is it this frame that kept the GIL."""
+class Caller:
+    """Calls back from native code, so that a test can look at the frame below while it is in a call."""
 
-    def calls() -> Stack:
-        return read_stack(sys._getframe())
+    def look(self, frame: FrameType) -> bool:
+        self.found = has_only_called(frame)
+        return self.found
 
-    assert calls().in_call
-    stacks: list[Stack] = []
-    going_on = threading.Event()
-    done = threading.Event()
 
-    def spin() -> None:
-        number = 0
-        going_on.set()
-        while not stop:
-            number += 1
-        done.set()
+def test_only_a_call_that_nothing_came_before_is_sure_to_have_kept_the_gil() -> None:
+    """What a function did on earlier lines may have kept it as well, and so may what it called there."""
+    look = Caller().look
 
-    stop: list[int] = []
-    thread = threading.Thread(target=spin)
-    thread.start()
-    going_on.wait(5)
-    while not stacks or stacks[-1].in_call:
-        stacks.append(read_stack(sys._current_frames()[thread.ident or 0]))
-    stop.append(1)
-    thread.join()
-    assert stacks[-1].frames[-1].function == "spin"
-    assert done.is_set()
+    def first_line() -> bool:
+        return look(sys._getframe())
+
+    def after_a_computation() -> bool:
+        product = 2 * len(STDLIB)
+        return look(sys._getframe()) if product else False
+
+    def after_another_call() -> bool:
+        first_line()
+        return look(sys._getframe())
+
+    assert first_line()
+    assert not after_a_computation()
+    assert not after_another_call()

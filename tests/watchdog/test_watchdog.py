@@ -14,11 +14,18 @@ from typing import Any
 import anyio
 import pytest
 
-from instrumented_sessions import live
+from instrumented_sessions import SessionManager, ThreadLock, live
+from instrumented_sessions.chain import BlockingChain, Party
 from instrumented_sessions.events import Event, LoopHeartbeat, LoopRecovered, LoopStalled, StallReport
 from instrumented_sessions.observer import AMBIENT, Announcer
-from instrumented_sessions.vocabulary import StallCause
-from instrumented_sessions.watchdog import LoopWatchdog, heartbeat_ages, process_watchdog, watch_loop
+from instrumented_sessions.vocabulary import Phase, StallCause
+from instrumented_sessions.watchdog import (
+    LoopWatchdog,
+    current_stalls,
+    heartbeat_ages,
+    process_watchdog,
+    watch_loop,
+)
 
 PATIENCE_S = 10.0
 RUNNERS = ["asyncio", "uvloop", "trio"]
@@ -335,3 +342,81 @@ def test_only_loops_can_be_watched(watchdog: LoopWatchdog) -> None:
         watchdog.watch()
     with pytest.raises(ValueError, match="stall_threshold_s"):
         LoopWatchdog(stall_threshold_s=0)
+
+
+def test_report_has_what_waits_on_that_loop(witness: Witness, watchdog: LoopWatchdog) -> None:
+    """A lock that stalls the loop is told with its holder; several sources tell of one wait once."""
+
+    class Source:
+        def read_live(self) -> live.Reading:
+            return live.Reading()
+
+        def waits_live(self, thread_id: int) -> list[BlockingChain]:
+            waiter = Party("main", thread_id)
+            return [BlockingChain(None, Phase.LOCK, waited_s, waiter, 1.0) for waited_s in (0.2, 0.1)]
+
+    sources = [Source(), Source()]
+    told = threading.Event()
+    witness.on_event = _and_then(witness.on_event, told)  # type: ignore[method-assign]
+    found: list[list[StallReport]] = []
+
+    async def main() -> None:
+        watchdog.watch(name="waits")
+        assert told.wait(PATIENCE_S)
+        found.append(current_stalls())
+
+    for source in sources:
+        live.register(source)
+    try:
+        asyncio.run(main())
+    finally:
+        for source in sources:
+            live.retire(source)
+    report = witness.blaming()[0]
+    assert [chain.waited_s for chain in report.waits] == [0.2]
+    assert report.waits[0].waiter.thread_id == report.thread_id
+    [stall] = [stall for stall in found[0] if stall.loop == "waits"]
+    assert stall.stall_id == report.stall_id
+    assert stall.duration_s >= report.duration_s
+    assert str(stall).startswith("loop 'waits' has stood still for ")
+    assert str(report.waits[0]) in str(stall)
+    witness.wait_for(LoopRecovered, where=lambda event: event.report.stall_id == report.stall_id)
+    assert [stall for stall in watchdog.stalls() if stall.loop == "waits"] == []
+
+
+def test_stall_in_a_lock_is_told_with_its_holder_and_explained(
+    witness: Witness, watchdog: LoopWatchdog
+) -> None:
+    """The manager knows who holds what the loop's thread waits for; `explain()` has the line of the stall."""
+    lock, taken = ThreadLock("ledger"), threading.Event()
+    explained: list[str] = []
+    reports: list[LoopStalled] = []
+
+    def of_the_lock(event: Any) -> bool:
+        return event.report.culprit is not None and event.report.culprit.function == "culprit"
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            reports.extend(witness.wait_for(LoopStalled, where=of_the_lock))
+            explained.append(manager.explain())
+
+    def culprit() -> None:
+        with lock:
+            pass
+
+    async def main() -> None:
+        watchdog.watch(name="ledger-loop")
+        assert await asyncio.get_running_loop().run_in_executor(None, taken.wait, PATIENCE_S)
+        culprit()
+
+    with SessionManager() as manager:
+        holder = in_thread(hold)
+        asyncio.run(main())
+        holder.join(PATIENCE_S)
+    [chain] = reports[0].report.waits
+    assert "ledger" in chain.links[0].waits_for
+    assert chain.links[0].holder is not None
+    assert chain.links[0].holder.thread_id == holder.ident
+    assert "Loop 'ledger-loop' has stood still for" in explained[0]
+    assert "culprit (watchdog/test_watchdog.py:" in explained[0]
