@@ -6,8 +6,10 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import zip_longest
 from statistics import fmean, median
 
+from .figures import SAME_INSTANT_S
 from .replay import Played
 
 _RESAMPLES = 1_000
@@ -52,17 +54,28 @@ def slowdowns(measured: Sequence[Played]) -> dict[str, float]:
 
     Only transports with at least 10 of either kind are judged. A replay cannot know this effect.
     """
-    alone: dict[str, list[float]] = defaultdict(list)
-    beside: dict[str, list[float]] = defaultdict(list)
-    ends: dict[str, list[float]] = defaultdict(list)
-    granted = [(each.granted_s, each) for each in measured if each.granted_s is not None]
-    for granted_s, each in sorted(granted, key=lambda pair: pair[0]):
-        name = each.opening.transport
-        ends[name] = [end_s for end_s in ends[name] if end_s > granted_s]
-        (beside if ends[name] else alone)[name].append(each.ended_s - granted_s)
-        ends[name].append(each.ended_s)
-    return {
-        name: median(beside[name]) / median(holds)
-        for name, holds in alone.items()
-        if min(len(holds), len(beside[name])) >= _MIN_TO_COMPARE and median(holds) > 0
-    }
+    granted: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for each in measured:
+        if each.granted_s is not None:
+            granted[each.opening.transport].append((each.granted_s, each.ended_s))
+    ratios: dict[str, float] = {}
+    for name, spans in granted.items():
+        alone, beside = _apart(sorted(spans))
+        if min(len(alone), len(beside)) >= _MIN_TO_COMPARE and median(alone) > 0:
+            ratios[name] = median(beside) / median(alone)
+    return ratios
+
+
+def _apart(spans: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Return the lengths of spans, in the order of their begins, that overlap no other, and of the rest."""
+    alone: list[float] = []
+    beside: list[float] = []
+    until_s = -math.inf
+    for (begin_s, end_s), following in zip_longest(spans, spans[1:]):
+        # A permit that is handed on is measured twice, some microseconds apart: no overlap.
+        overlaps = until_s > begin_s + SAME_INSTANT_S
+        if following is not None:
+            overlaps |= end_s > following[0] + SAME_INSTANT_S
+        (beside if overlaps else alone).append(end_s - begin_s)
+        until_s = max(until_s, end_s)
+    return alone, beside

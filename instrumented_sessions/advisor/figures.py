@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from .replay import Played
 
-_SAME_INSTANT_S = 0.001
+SAME_INSTANT_S = 0.001
+"""Instants that are closer are not told apart, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _at_once(played: Iterable[Played]) -> int:
     for each in played:
         if each.granted_s is not None:
             # A permit that is handed on is measured twice, some microseconds apart: no overlap.
-            changes += [(each.granted_s + _SAME_INSTANT_S, 1), (each.ended_s, -1)]
+            changes += [(each.granted_s + SAME_INSTANT_S, 1), (each.ended_s, -1)]
     most = now = 0
     for _, change in sorted(changes):  # At one instant those that end come first.
         now += change

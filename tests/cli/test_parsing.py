@@ -37,12 +37,12 @@ def test_bad_input_is_said_in_a_sentence(
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("command", ["demo", "dashboard", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "dashboard", "doctor", "advise"])
 def test_help_names_units_and_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option with a value says what it is when it is not given."""
     assert cli.main([command, "--help"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.count("(default: ") == {"demo": 4, "dashboard": 4, "doctor": 1}[command]
+    assert printed.count("(default: ") == {"demo": 4, "dashboard": 4, "doctor": 1, "advise": 1}[command]
 
 
 def test_options_reach_the_demo() -> None:
