@@ -29,6 +29,7 @@ async def talk(server: str) -> None:
         await session.initialize()
         answer = await session.call_tool("echo", {"text": "hello"})
         say(answer=answer.content[0].text)
+        await asyncio.to_thread(sys.stdin.readline)  # Until the test has seen what it waits for.
 
 
 def own_sdk() -> Any:
@@ -91,13 +92,13 @@ def fork() -> None:
     child = os.fork()
     if child == 0:
         try:
+            sys.stdin = open(os.devnull)
             asyncio.run(talk(sys.argv[2]))
-            say(child=where())
+            say(child=[where(), os.getpid()])
             while True:
                 signal.pause()  # A signal that is handled ends it.
         finally:
             os._exit(0)
-    say(pid=child)
     os.waitpid(child, 0)
 
 
@@ -126,8 +127,8 @@ async def stall_for_ever() -> None:
 
 async def stall() -> None:
     await asyncio.sleep(0)
-    say(stalling=True)
     time.sleep(1.5)
+    await asyncio.to_thread(sys.stdin.readline)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def run(command: list[str], cwd: Path = ROOT, **variables: str) -> subprocess.Co
         command,
         env=environment(**variables),
         cwd=cwd,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
@@ -86,6 +87,12 @@ class Program:
             if part in line:
                 return line
 
+    def ends(self) -> int:
+        """Let an agent that waits for its input go on, and return its exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(LIMIT_S)
+
     @staticmethod
     def _read(stream: Any, lines: queue.Queue[str]) -> None:
         for line in stream:
@@ -96,6 +103,8 @@ class Program:
         for thread in self._threads:
             thread.join(LIMIT_S)
         assert self.process.stderr is not None
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         self.process.stderr.close()
 
 
@@ -105,6 +114,7 @@ def running(command: list[str], **variables: str) -> Iterator[Program]:
         command,
         env=environment(**variables),
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

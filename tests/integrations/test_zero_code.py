@@ -45,22 +45,24 @@ def test_agent_reports_its_session_over_otlp(way: str, collector: Collector) -> 
     """Opening, call and the process's name arrive, and the program's output and exit code are its own."""
     program = (str(programs.AGENT), "talk", str(servers.SERVER))
     command = programs.run_command(*program) if way == "run" else instrument_command(*program)
-    done = programs.run(
-        command,
-        OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
-        OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
-        OTEL_SERVICE_NAME="agent-of-a-test",
-    )
-    assert (done.returncode, programs.facts(done.stdout)) == (0, {"answer": "hello"}), done.stderr
-    assert "Traceback" not in done.stderr
-    about, opening = collector.span("session.create")
-    _, call = collector.span("tools/call echo")
+    variables = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": "agent-of-a-test",
+        "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
+    with programs.running(command, **variables) as agent:
+        assert agent.says("answer") == "hello"
+        about, opening = span(collector, "session.create")
+        _, call = span(collector, "tools/call echo")
+        metric(collector, "mcp.client.operation.duration")
+        assert agent.ends() == 0
     assert about["service.name"] == "agent-of-a-test"
     facts = {pair.key: pair.value.string_value for pair in call.attributes}
     assert facts["instrumented_sessions.transport.id"] == "server.py"
     assert facts["code.function.name"] == "talk"
     assert facts["instrumented_sessions.outcome"] == "ok"
-    collector.metric("mcp.client.operation.duration")
     assert opening.end_time_unix_nano <= call.start_time_unix_nano
 
 
@@ -78,12 +80,11 @@ def test_programs_own_sdk_comes_first_and_gets_everything(collector: Collector) 
 
 def test_stall_reaches_the_backend(collector: Collector) -> None:
     """A loop that blocks is a span with the line that blocks it."""
-    done = programs.run(
-        programs.run_command(programs.AGENT, "stall"), OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint
-    )
-    assert done.returncode == 0, done.stderr
-    _, span = collector.span("loop.stall")
-    facts = {pair.key: pair.value.string_value for pair in span.attributes}
+    command = programs.run_command(programs.AGENT, "stall")
+    with programs.running(command, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint) as agent:
+        _, stall = span(collector, "loop.stall")
+        assert agent.ends() == 0
+    facts = {pair.key: pair.value.string_value for pair in stall.attributes}
     assert facts["code.function.name"] == "stall"
 
 
@@ -119,9 +120,8 @@ def test_forked_child_has_diagnostics_and_a_dump_of_its_own() -> None:
     command = programs.run_command(programs.AGENT, "fork", servers.SERVER)
     with programs.running(command, **programs.QUIET) as agent:
         parent = agent.says("parent")
-        pid = agent.says("pid")
+        child, pid = agent.says("child")
         try:
-            child = agent.says("child")
             assert get(parent, "/healthz")["pid"] == agent.process.pid
             assert get(child, "/healthz")["pid"] == pid
             os.kill(pid, signal.SIGUSR2)
@@ -143,6 +143,18 @@ def test_doctor_says_what_a_hanging_agent_waits_for(capsys: pytest.CaptureFixtur
         assert "WRONG   loop 'main' has not run for" in said
         assert "cause blocking_call at stall_for_ever" in said
         assert "What to do: await an asynchronous variant of that call" in said
+
+
+def span(collector: Collector, name: str) -> Any:
+    return collector.until(
+        lambda: next((pair for pair in collector.spans if pair[1].name == name), None), programs.LIMIT_S
+    )
+
+
+def metric(collector: Collector, name: str) -> Any:
+    return collector.until(
+        lambda: next((pair for pair in collector.metrics if pair[1].name == name), None), programs.LIMIT_S
+    )
 
 
 def get(address: str, path: str) -> Any:
