@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..chain import BlockingChain
@@ -13,8 +14,9 @@ from ..errors import (
     SessionTimeoutError,
 )
 from ..events import DeadlockDetected
+from ..userlocks import HeldLock, is_opening, links_of, stacks_of
 from ..vocabulary import LockKind, Phase
-from .chains import call_name, chain_of
+from .chains import call_name, chain_of, chain_of_opening
 from .effects import Say
 from .records import CallTicket, Gate, Opening, Record, RequestTicket, Ticket
 
@@ -71,18 +73,31 @@ def deadlock_error(
         ticket.opening = None
     else:
         chain = chain_of(pool, ticket, cycle=True)
+    if _leads_elsewhere(pool, cycle):
+        chain = replace(chain, links=links_of(cycle, lambda id: _chain_of_own(pool, id)))
     kind = LockKind.CALL if isinstance(ticket, CallTicket) else LockKind.OPENING
     pool.do(Say(DeadlockDetected(at=pool.clock.time(), cycle=chain, lock=kind)))
     pool.tally(ticket.key.transport_id).counts["deadlocks"] += 1
     return DeadlockError(
         f"waiting for session {ticket.key} would never end, it closes a circle of {len(cycle)}: {chain}."
-        " Ask for the inner session before the outer one, or raise permits",
+        f" Ask for the inner session before the outer one, or raise permits.{stacks_of(chain)}",
         cycle=chain,
         key=ticket.key,
         phase=chain.phase,
         waited_s=chain.waited_s,
         limit_s=ticket.limit_s,
     )
+
+
+def _leads_elsewhere(pool: Pool, cycle: list[tuple[Any, Hashable]]) -> bool:
+    """Return whether a circle has parts that this pool knows nothing of: user locks, another manager's."""
+    own = {opening.party_id for opening in pool.openings}
+    return any(isinstance(thing, HeldLock) or (is_opening(thing) and thing not in own) for _, thing in cycle)
+
+
+def _chain_of_own(pool: Pool, id: int) -> BlockingChain | None:
+    """Return what an opening of this pool does; another pool's mutex must not be waited for here."""
+    return next((chain_of_opening(pool, opening) for opening in pool.openings if opening.id == id), None)
 
 
 def drain_error(record: Record, call: CallTicket, now: float) -> SessionClosedError:

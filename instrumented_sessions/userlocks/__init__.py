@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from .chains import links_of, waiting_chains
-from .held import LockStatistics
+from .chains import is_opening, links_of, stacks_of, waiting_chains
+from .held import HeldLock, LockStatistics
 from .task import TaskLock
 from .thread import ThreadLock
 
-__all__ = ["LockStatistics", "TaskLock", "ThreadLock", "links_of", "waiting_chains"]
+__all__ = [
+    "HeldLock",
+    "LockStatistics",
+    "TaskLock",
+    "ThreadLock",
+    "is_opening",
+    "links_of",
+    "stacks_of",
+    "waiting_chains",
+]

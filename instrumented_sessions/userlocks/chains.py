@@ -24,6 +24,7 @@ from .held import HeldLock, monotonic
 Explain = Callable[[int], "BlockingChain | None"]
 """Tells what an opening is doing, by its id."""
 
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STACK_LINES = 4
 """How many of the innermost frames of each stack a `DeadlockError` shows."""
 
@@ -84,7 +85,7 @@ def links_of(cycle: list[tuple[Any, ResourceId]], explain: Explain = live.explai
     """
     links = []
     for (_, thing), (holder, following) in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
-        chain = explain(holder[1]) if _is_opening(holder) else None
+        chain = explain(holder[1]) if is_opening(holder) else None
         if isinstance(thing, HeldLock):
             party, stack = thing.holding_party(), _stack(thing.holder())
         elif chain is not None:
@@ -136,12 +137,18 @@ def _stack(owner: tuple[Any, Any] | None) -> tuple[str, ...]:
         return ()
     holder, thread = owner
     if isinstance(holder, threading.Thread):
-        return without_own_frames(thread_stack(holder.ident or 0))
+        return _outside(thread_stack(holder.ident or 0))
     if hasattr(holder, "get_coro") or hasattr(holder, "coro"):
         running = isinstance(thread, threading.Thread) and _runs(holder)
         stack = thread_stack(thread.ident or 0) if running else task_stack(holder)
-        return without_own_frames(stack)
+        return _outside(stack)
     return ()
+
+
+def _outside(stack: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a stack without what these locks do inside, such as tell an observer."""
+    inside = (number for number, frame in enumerate(stack) if f"({_PACKAGE}" in frame)
+    return without_own_frames(stack[: max(inside, default=len(stack))])
 
 
 def _runs(task: Any) -> bool:
@@ -159,14 +166,15 @@ def _party(who: Any) -> Party:
 
 
 def _name(thing: Any, explain: Explain) -> str:
-    if _is_opening(thing):
+    if is_opening(thing):
         chain = explain(thing[1])
         return chain.waiter.name if chain is not None else f"opening {thing[1]}"
     name: str = str(thing) if isinstance(thing, HeldLock) else f"the {getattr(thing, 'name', thing)}"
     return name
 
 
-def _is_opening(thing: Any) -> bool:
+def is_opening(thing: Any) -> bool:
+    """Return whether a party or resource of the graph is an opening."""
     return isinstance(thing, tuple) and len(thing) == 2 and thing[0] == "opening"
 
 
