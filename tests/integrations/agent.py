@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import io
 import json
 import os
 import signal
@@ -92,7 +93,7 @@ def fork() -> None:
     child = os.fork()
     if child == 0:
         try:
-            sys.stdin = open(os.devnull)
+            sys.stdin = io.StringIO()
             asyncio.run(talk(sys.argv[2]))
             say(child=[where(), os.getpid()])
             while True:
