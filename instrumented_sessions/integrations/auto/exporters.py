@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from ...telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
-
-SIGNALS = ("traces", "metrics", "logs")
-DEFAULT_PROMETHEUS_PORT = 9464
-"""The specification's default of `OTEL_EXPORTER_PROMETHEUS_PORT`."""
 
 
 class SetupAtFirstFact:
@@ -71,35 +66,12 @@ class SetupAtFirstFact:
 
 
 def set_up() -> Telemetry | None:
-    """Call `setup()` as `OTEL_*` says; None when nothing is to be exported, or packages are missing."""
-    wanted = {signal: exporters(signal) for signal in SIGNALS}
-    for signal, names in wanted.items():
-        for name in names:
-            if not (name == "none" or name.startswith("otlp") or (signal, name) == ("metrics", "prometheus")):
-                logger.warning(
-                    "OTEL_%s_EXPORTER=%s is not known here; opentelemetry-instrument knows more of them",
-                    signal.upper(),
-                    name,
-                )
-    telemetry = None
+    """Call `setup()`, which does as `OTEL_*` says; None when packages are missing, which is logged."""
     try:
-        if any(name.startswith("otlp") for names in wanted.values() for name in names):
-            telemetry = setup()
-        if "prometheus" in wanted["metrics"]:
-            port = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
-            telemetry = setup(
-                prometheus_port=int(port) if port.isdigit() else DEFAULT_PROMETHEUS_PORT,
-                prometheus_host=os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or "127.0.0.1",
-            )
+        return setup()
     except ImportError as error:
-        logger.warning("not everything is exported: %s", error)
-    return telemetry
-
-
-def exporters(signal: str) -> tuple[str, ...]:
-    """Return what `OTEL_<SIGNAL>_EXPORTER` names; `otlp` by default."""
-    text = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower()
-    return tuple(word.strip() for word in text.split(",") if word.strip()) or ("otlp",)
+        logger.warning("nothing is exported: %s", error)
+        return None
 
 
 def _is_import(event: Event) -> bool:
