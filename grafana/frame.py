@@ -76,8 +76,11 @@ def render(page: Page) -> str:
     model = built.build()
     for number, numbered in enumerate(model.panels or [], start=1):
         numbered.id_val = number
-    for shown in (*(model.links or []), *((model.annotations and model.annotations.list_val) or [])):
-        shown.placement = None  # In sight, not in the menu that the SDK puts it into.
+    for link in model.links or []:
+        # In sight, not in the menu that the SDK puts it into.
+        link.placement = None  # type: ignore[assignment]  # It leaves out what is None.
+    for annotation in model.annotations.list_val or []:
+        annotation.placement = None  # type: ignore[assignment]  # As above.
     text = json.dumps(model, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False)
     return f"{text}\n"
 

@@ -22,7 +22,7 @@ def page() -> Page:
 
 
 def _now() -> list[Panel]:
-    dropped = queries.series(catalog.TELEMETRY_DROPPED)
+    dropped = queries.appeared(catalog.TELEMETRY_DROPPED, "observer", "$__range")
     return [
         tile(
             "Agents that report",
@@ -45,7 +45,7 @@ def _now() -> list[Panel]:
         tile(
             "Dropped in this range",
             "Events, spans and logs that were dropped to stay within bounds.",
-            f"sum(increase({dropped}[$__range])) or ({queries.reporting()} * 0)",
+            f"sum({dropped}) or ({queries.reporting()} * 0)",
             unit="none",
             width=6,
             bounds=(1,),

@@ -10,11 +10,11 @@ from .frame import Page
 from .panels import Panel, lines, listing, query, tile
 
 _ALERT_COLUMNS = {
-    "alertname": "Alert",
     "alertstate": "State",
-    "severity": "Severity",
+    "alertname": "Alert",
     "transport": "Transport",
     "loop": "Loop",
+    "severity": "Severity",
     "job": "Job",
 }
 
@@ -50,7 +50,8 @@ def _verdict() -> list[Panel]:
             "Silent loop",
             "Time since the last heartbeat of the most silent event loop. Due every 0.1 s; "
             "from 0.25 s it is a stall.",
-            queries.worst_now(catalog.LOOP_HEARTBEAT_AGE),
+            queries.worst_named(catalog.LOOP_HEARTBEAT_AGE, "loop"),
+            legend="{{loop}}",
             unit="s",
             width=3,
             bounds=(0.25, queries.LOOP_SILENT_S),
@@ -59,7 +60,8 @@ def _verdict() -> list[Panel]:
         tile(
             "Oldest waiter",
             "How long the oldest waiter for any lock has waited. 0: nobody waits.",
-            queries.worst_now(catalog.LOCK_OLDEST_WAITER_AGE),
+            queries.worst_named(catalog.LOCK_OLDEST_WAITER_AGE, "transport, lock"),
+            legend="{{transport}} {{lock}}",
             unit="s",
             width=3,
             bounds=(1, queries.WAITER_OLD_S),
@@ -68,7 +70,8 @@ def _verdict() -> list[Panel]:
         tile(
             "Longest opening",
             "How long the oldest opening has held its lock: a server that does not answer the handshake.",
-            queries.worst_now(catalog.LOCK_HOLDER_AGE, 'lock="opening"'),
+            queries.worst_named(catalog.LOCK_HOLDER_AGE, "transport", 'lock="opening"'),
+            legend="{{transport}}",
             unit="s",
             width=3,
             bounds=(2, queries.WAITER_OLD_S),

@@ -62,6 +62,7 @@ def tile(
     *,
     unit: str,
     width: int,
+    legend: str = "",
     bounds: Sequence[float] = (),
     low_is_bad: bool = False,
     words: Mapping[int, tuple[str, str]] | None = None,
@@ -76,6 +77,7 @@ def tile(
         expr: What is asked, for now.
         unit: A unit of Grafana's, `s` for seconds.
         width: In columns of 24.
+        legend: Whose figure it is, shown above it; none for a sum.
         bounds: Where it turns amber and red; one bound: red.
         low_is_bad: Small values are the red ones.
         words: Shown in place of whole numbers, with a colour each.
@@ -91,11 +93,11 @@ def tile(
         .no_value(nothing)
         .span(width)
         .height(height)
-        .with_target(instant(expr).ref_id("A"))
+        .with_target(instant(expr, legend or "__auto").ref_id("A"))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
         .color_mode(kinds.BigValueColorMode.BACKGROUND)
         .graph_mode(kinds.BigValueGraphMode.NONE)
-        .text_mode(kinds.BigValueTextMode.VALUE)
+        .text_mode(kinds.BigValueTextMode.VALUE_AND_NAME if legend else kinds.BigValueTextMode.VALUE)
         .thresholds(
             steps(*bounds, worst_is_low=low_is_bad)
             if bounds
@@ -207,7 +209,7 @@ def heat(title: str, text: str, expr: str, *, width: int = 12, height: int = 8) 
 def listing(
     title: str, text: str, expr: str, *, columns: Mapping[str, str], width: int, height: int, nothing: str
 ) -> Panel:
-    """Return a table of now: the labels in `columns`, in their order and under their names."""
+    """Return a table of now: the labels in `columns`, in that order, sorted by the first."""
     organize: dict[str, Any] = {
         "includeByName": dict.fromkeys(columns, True),
         "indexByName": {name: place for place, name in enumerate(columns)},
@@ -223,5 +225,6 @@ def listing(
         .span(width)
         .height(height)
         .with_target(instant(expr, as_table=True).ref_id("A"))
+        .sort_by([common.TableSortByFieldState().display_name(next(iter(columns.values())))])
         .with_transformation(models.DataTransformerConfig(id_val="organize", options=organize))
     )

@@ -75,13 +75,21 @@ def total(metric: Metric, by: str) -> str:
 
 
 def share(part: str, whole: str) -> str:
-    """Return a quotient that has no value, instead of NaN, where the whole is nothing."""
-    return f"({part}) / ({whole} > 0)"
+    """Return a quotient without a value, instead of NaN, where the whole is nothing.
+
+    At most 1: a wait is counted when it ends, its hold later, so over a short time there may be more waits.
+    """
+    return f"clamp_max(({part}) / ({whole} > 0), 1)"
 
 
 def worst_now(metric: Metric, *matchers: str) -> str:
     """Return the greatest value of all; zero when nobody waits, nothing when nobody reports."""
     return f"max({series(metric, *matchers)}) or ({reporting()} * 0)"
+
+
+def worst_named(metric: Metric, by: str, *matchers: str) -> str:
+    """Return the greatest value now with the labels of whose it is; zero without labels when nobody waits."""
+    return f"topk(1, {worst(metric, by, *matchers)}) or on () ({reporting()} * 0)"
 
 
 def reporting() -> str:

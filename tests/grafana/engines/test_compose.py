@@ -97,7 +97,7 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
 
 
 def test_provisioning_fits_the_dashboards() -> None:
-    """Exemplars lead to a data source that is there, and the directory of the dashboards is what is mounted."""
+    """Exemplars lead to a data source that is there; the dashboards are looked for where they are mounted."""
     sources = yaml.safe_load((PROVISIONING / "datasources.yaml").read_text())["datasources"]
     uids = {source["uid"] for source in sources}
     (prometheus,) = (source for source in sources if source["type"] == "prometheus")
