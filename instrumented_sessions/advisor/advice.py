@@ -36,6 +36,8 @@ class Verdict(str, Enum):
     UNFIT = "unfit"
     """The replay does not even give what was measured."""
 
+    __str__ = str.__str__
+
 
 @dataclass(frozen=True)
 class Advice:

@@ -23,6 +23,7 @@ def test_lock_of_all_that_is_waited_for_is_made_finer() -> None:
     record = recording(starts("aabbcc"), Option(GLOBAL, 2))
     advice = advise(record)
     assert (advice.verdict, advice.option) == (Verdict.CHANGE, Option(TRANSPORT, 2))
+    assert str(advice.verdict) == "change"
     assert advice.sentence == (
         "Choose transport with 2 permits instead of global with 2 permits: it saves 60.0 s of 60.0 s of "
         "waiting (95 % interval over 10 bursts: 60.0 s to 60.0 s), p99 2.0 s to 0 ms; a server then gets 2 "
@@ -33,6 +34,22 @@ def test_lock_of_all_that_is_waited_for_is_made_finer() -> None:
         "openings of a held 33% of the time that permits were held."
     )
     assert advice.predicted[record.in_force].sum_s == pytest.approx(advice.measured.sum_s, abs=1e-3)
+
+
+@pytest.mark.scenario("S6", "S1")
+def test_hung_transport_is_named_and_its_neighbours_are_freed() -> None:
+    """Behind one that never answers the others wait under one lock, and not under a lock for each."""
+    load = [
+        (at, "hung" if name == "h" else "well", 3.0 if name == "h" else 0.1)
+        for at, name, _ in starts("hhhhwwww")
+    ]
+    record = recording(load, Option(GLOBAL, 4))
+    advice = advise(record)
+    assert advice.verdict is Verdict.CHANGE
+    assert advice.option == Option(TRANSPORT, 4)
+    assert "of the waiting was for transport well; openings of hung held 97% of the time" in advice.contention
+    freed = [each for each in replay(record, Option(TRANSPORT, 4)) if each.opening.transport == "well"]
+    assert not any(each.queued for each in freed)
 
 
 def test_one_transport_that_is_waited_for_gets_more_permits() -> None:
