@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.request
-
 import pytest
 
 from instrumented_sessions.chain import CodeLocation
@@ -59,21 +57,3 @@ def test_stall_of_the_programs_own_sets_up(monkeypatch: pytest.MonkeyPatch) -> N
     setup.on_event(stall("/home/me/agent.py"))
     setup.close()
     assert calls == [1]
-
-
-def test_prometheus_is_an_exporter_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`OTEL_METRICS_EXPORTER=prometheus` serves, and exports nothing over OTLP."""
-    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
-    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
-    for signal in ("TRACES", "LOGS"):
-        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
-    telemetry = exporters.set_up()
-    try:
-        assert telemetry is not None
-        assert telemetry.exports == ()
-        url = f"http://127.0.0.1:{telemetry.prometheus_port}/metrics"
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            assert b"instrumented_sessions_telemetry_dropped" in answer.read()
-    finally:
-        if telemetry is not None:
-            telemetry.close(5.0)

@@ -12,6 +12,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from opentelemetry import _logs, metrics, trace
+
 from ...events import Event, LoopRecovered, LoopStalled
 from ...observer import AMBIENT
 from ...telemetry import otel, setup
@@ -66,12 +68,23 @@ class SetupAtFirstFact:
 
 
 def set_up() -> Telemetry | None:
-    """Call `setup()`, which does as `OTEL_*` says; None when packages are missing, which is logged."""
+    """Call `setup()`, which does as `OTEL_*` says.
+
+    None when the program has set up everything itself, and when packages are missing, which is logged.
+    """
+    if _has_whole_sdk():
+        return None  # As with opentelemetry-instrument, whose exporters `setup()` may not know.
     try:
         return setup()
     except ImportError as error:
         logger.warning("nothing is exported: %s", error)
         return None
+
+
+def _has_whole_sdk() -> bool:
+    """Return whether the program has set a provider for every signal, rather than the API's stand-ins."""
+    providers = (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider())
+    return not any(type(provider).__name__.lstrip("_").startswith("Proxy") for provider in providers)
 
 
 def _is_import(event: Event) -> bool:
