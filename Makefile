@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types layers test-fast test-browser picture test-mcp1 test-otel-oldest \
-	test-pythons test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full \
+	test-pythons test-locks-full test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full \
 	bench-telemetry bench-telemetry-full test-collector test-grafana test-grafana-full grafana preview wheel requirements clean
 
 INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
@@ -101,6 +101,9 @@ bench-telemetry: .venv/.ready ## Measure what telemetry costs, in a minute
 
 bench-telemetry-full: .venv/.ready ## The same at length; writes docs/benchmarks-telemetry.md
 	@.venv/bin/python -m benchmarks.telemetry_cost $(ARGS)
+
+test-locks-full: .venv/.ready ## Storm the users' own locks with a million acquisitions; a few minutes
+	@LOCK_STORM=1000000 .venv/bin/python -m pytest --timeout 3600 tests/deadlocks/test_storms.py $(ARGS)
 
 test-model-full: .venv/.ready ## Explore twenty thousand schedules of each small world; half an hour of one core
 	@MODEL_SCHEDULES=20000 .venv/bin/python -m pytest --timeout 3600 tests/model $(ARGS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import machine, warm_path
+from . import machine, user_locks, warm_path
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
@@ -28,9 +28,11 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="fewer rounds, and write nothing")
     short = parser.parse_args().short
     table = warm_path.table(repeats=3 if short else 15)
-    print(table)
+    locks = user_locks.table(repeats=100 if short else 1000)
+    print(f"{table}\n\n{locks}")
     if not short:
         text = f"{INTRODUCTION}\nMeasured {machine.describe()}.\n\n## The warm path\n\n{table}\n"
+        text += f"\n## The users' own locks\n\n{locks}\n"
         PAGE.write_text(text, encoding="utf-8")
 
 

@@ -32,11 +32,12 @@ class TaskLock(NamedLock):
         name: What events and reports call it; a low-cardinality word.
     """
 
-    __slots__ = ("_lock", "_queue_length", "_trios")
+    __slots__ = ("_lock", "_loop", "_queue_length", "_trios")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._lock: Any = asyncio.Lock()
+        self._loop: Any = None
         self._trios = False
         self._queue_length = 0
 
@@ -53,12 +54,15 @@ class TaskLock(NamedLock):
         me = _current_task(loop)
         if self._queue_length or self._holder is not None:
             await self._wait(me)
+            self._loop = loop
             return True
         await self._lock.acquire()
         # From here to the end this is what an uncontended lock costs, so nothing is called that need not be.
         frame = _frame(1)
         self._where = (frame.f_code, frame.f_lasti)
-        self._thread = here.seat.thread
+        if loop is not self._loop:  # Else its thread is known.
+            self._loop = loop
+            self._thread = here.seat.thread
         self._since = monotonic()
         self._holder = me
         if me in held_by_tasks or self._handed_over:
@@ -75,7 +79,7 @@ class TaskLock(NamedLock):
             if self._lock.locked() or self._queue_length:
                 raise RuntimeError(f"{self} is in use on a loop of another library; give each loop its own")
             self._lock = _trio_lock() if loop is None else asyncio.Lock()
-            self._trios = loop is None
+            self._loop, self._trios = None, loop is None
         if loop is not None:
             return await self.acquire()
         me = current_task()
@@ -112,8 +116,7 @@ class TaskLock(NamedLock):
         Raises:
             RuntimeError: It is not held, or not by this task of trio's.
         """
-        loop = _running_loop()
-        me = current_task() if loop is None else _current_task(loop)
+        me = current_task() if self._trios else _current_task(self._loop)
         holder = self._holder
         held = self._held
         if me is holder and len(held) == 1:
