@@ -38,8 +38,7 @@ class AsyncioPulse(Pulse):
         if self.stopped or loop is None:
             return
         self.base = sys._getframe(1).f_code
-        self.beat()
-        loop.call_later(self.interval_s, self._tick, context=self._context)
+        loop.call_later(self.beat(), self._tick, context=self._context)
 
     def _has_ended(self) -> bool:
         loop = self._loop()
@@ -96,8 +95,8 @@ class TrioPulse(Pulse):
             self.base = sys._getframe(1).f_code
             self._run_context = _run_context_of_this_thread()
             while not self.stopped:
-                self.beat()
-                await trio.sleep(self.interval_s)
+                due_in_s = self.beat()
+                await trio.sleep(due_in_s)
         finally:
             self._ended = True
 

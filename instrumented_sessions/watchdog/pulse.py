@@ -13,6 +13,8 @@ from typing import NamedTuple
 from .page import Slot
 
 _HELD_LAGS = 4096
+_EARLY = 0.1
+"""How early a beat may be, as a part of the interval."""
 
 
 class Seat(NamedTuple):
@@ -86,8 +88,13 @@ class Pulse(ABC):
         self.stopped = False
         slot.beats[slot.index] = self.mark.due
 
-    def beat(self) -> None:
-        """Take note of one heartbeat; on the loop's thread."""
+    def beat(self) -> float:
+        """Take note of one heartbeat; on the loop's thread.
+
+        Returns:
+            In how many seconds the next one is due. All loops beat at the same multiples of the interval,
+            so that the watchdog wakes once for all of them.
+        """
         now = time.monotonic()
         due, cpu_before_s = self.mark
         lag = now - due
@@ -104,7 +111,10 @@ class Pulse(ABC):
             self.seat = take_seat()
         self.beats += 1
         self.slot.beats[self.slot.index] = now
-        self.mark = Mark(now + self.interval_s, cpu_s)
+        # One that is a little early, as timers are rounded, belongs to the multiple that comes.
+        due = (now / self.interval_s + _EARLY) // 1 * self.interval_s + self.interval_s
+        self.mark = Mark(due, cpu_s)
+        return due - now
 
     def pause(self) -> None:
         """Take note that the loop does not run: nobody is to wait for its next beat."""

@@ -38,7 +38,7 @@ def test_thread_that_waits_is_asleep_and_uses_no_cpu() -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     try:
-        assert seated.wait(5)
+        assert seated.wait(60)
         probe = ThreadProbe(seats[0])
         while probe.state() != "S":
             pass

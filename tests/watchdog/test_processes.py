@@ -66,7 +66,7 @@ class Child:
 
     def finish(self) -> str:
         """Wait for the end; returns the errors it wrote. What the library logs of stalls is none."""
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=90)
         self.lines += [json.loads(line) for line in out.splitlines()]
         return "\n".join(line for line in err.splitlines() if not line.startswith("loop "))
 
@@ -85,7 +85,7 @@ def start() -> Iterator[Any]:
     yield start
     for child in children:
         child.process.kill()
-        child.process.communicate(timeout=20)
+        child.process.communicate(timeout=90)
 
 
 @pytest.mark.scenario("O6")
@@ -118,7 +118,7 @@ def test_stopped_process_blames_no_code(start: Any) -> None:
 def _wait_until_stopped_for(pid: int, seconds: float) -> None:
     """Let the clock of a stopped process run on; a child that does nothing else than wait tells the time."""
     subprocess.run(
-        [sys.executable, "-S", "-c", f"import time; time.sleep({seconds})"], check=True, timeout=20
+        [sys.executable, "-S", "-c", f"import time; time.sleep({seconds})"], check=True, timeout=90
     )
 
 
@@ -194,8 +194,8 @@ def test_forked_child_watches_its_own_loops(start: Any) -> None:
         """
         from instrumented_sessions.observer import AMBIENT
         AMBIENT.add(teller)
-        def stuck_in_child(): teller.told.wait(10)
-        def stuck_in_parent(): teller.told.wait(10)
+        def stuck_in_child(): teller.told.wait(60)
+        def stuck_in_parent(): teller.told.wait(60)
         async def main(stuck, name):
             watch_loop(name)
             await asyncio.sleep(0.1)

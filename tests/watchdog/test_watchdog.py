@@ -27,7 +27,7 @@ from instrumented_sessions.watchdog import (
     watch_loop,
 )
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 RUNNERS = ["asyncio", "uvloop", "trio"]
 
 
