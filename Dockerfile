@@ -14,9 +14,7 @@ RUN /venv/bin/python -m pip install --no-deps --no-build-isolation . && \
 FROM python:3.13-slim-bookworm
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN useradd --system --uid 10001 --no-create-home sessions
-WORKDIR /app
 COPY --from=build /venv /venv
-COPY grafana/__init__.py grafana/agent.py grafana/
 USER 10001
 ENTRYPOINT ["instrumented-sessions"]
 CMD ["dashboard"]

@@ -110,7 +110,7 @@ def test_provisioning_fits_the_dashboards() -> None:
 @pytest.mark.timeout(300)
 def test_agent_of_the_stack_runs_and_ends(tmp_path: Path) -> None:
     """What the container starts works, serves what its health check asks for, and ends when it is told."""
-    command = [sys.executable, "-u", "-m", "grafana.agent", "0"]
+    command = [sys.executable, "-u", "-m", "instrumented_sessions.demo.agents", "0"]
     with Program("compose-agent", command, tmp_path) as agent:
         url = agent.said("metrics:")
         until(lambda: b'outcome="created"' in fetch(url) or None, "it opens sessions")

@@ -1,6 +1,6 @@
 """The demonstration's agents without its dashboard, for the compose stack: they report where `OTEL_*` says.
 
-python -m grafana.agent    until a signal; `/metrics` answers on 127.0.0.1:9464
+    python -m instrumented_sessions.demo.agents    until a signal; `/metrics` answers on 127.0.0.1:9464
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-from instrumented_sessions import SessionManager
-from instrumented_sessions.demo.fleet import Fleet
-from instrumented_sessions.demo.load import Load
-from instrumented_sessions.demo.scene import Scene
-from instrumented_sessions.telemetry import setup
+from ..manager import SessionManager
+from ..telemetry import setup
+from .fleet import Fleet
+from .load import Load
+from .scene import Scene
 
 METRICS_PORT = 9464
 """The usual port of OpenTelemetry's metrics for Prometheus; the container's health check asks there."""
@@ -38,10 +38,11 @@ def main(metrics_port: int = METRICS_PORT) -> int:
         transports = scene.transports(fleet.url, errlog)
         load = Load(manager, transports, seed=scene.seed, healthy=scene.healthy, stop=stop)
         load.start()
-        print(f"metrics: http://127.0.0.1:{telemetry.prometheus_port}/metrics", flush=True)
+        sys.stdout.write(f"metrics: http://127.0.0.1:{telemetry.prometheus_port}/metrics\n")
+        sys.stdout.flush()
         stop.wait()
     for error in load.unexpected[:3]:
-        print(f"an agent met an error that nobody planned: {error!r}", file=sys.stderr)
+        sys.stderr.write(f"an agent met an error that nobody planned: {error!r}\n")
     return 1 if load.unexpected else 0
 
 
