@@ -35,6 +35,7 @@ def http(address: str, **options: Any) -> StreamableHTTPTransport:
     return StreamableHTTPTransport(**{"id": "one", "url": address, **options})
 
 
+@pytest.mark.scenario("S37")
 @pytest.mark.parametrize(
     "other",
     [
@@ -89,6 +90,7 @@ async def test_equal_transports_share_and_conversations_do_not(
         await door.session(manager, http(address, headers={"x-tenant": "a"}, auth=type(auth)("me", "s3cr3t")))
 
 
+@pytest.mark.scenario("S37")
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_function_rotates_a_token_with_each_opening(
     manager: SessionManager, door: Door, address: str, is_async: bool

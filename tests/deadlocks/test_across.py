@@ -67,6 +67,7 @@ def test_thread_that_holds_what_the_opening_it_waits_for_wants(recorder: Recorde
     assert len(recorder.of(DeadlockDetected)) == 1
 
 
+@pytest.mark.scenario("S8")
 def test_two_managers_whose_openings_need_each_other(recorder: Recorder) -> None:
     """The graph is the process's: the second manager's opening joins the first's, which waits for it."""
     with SessionManager() as first, SessionManager() as second:
