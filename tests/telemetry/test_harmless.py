@@ -19,7 +19,7 @@ from .backend import Backend
 from .collector import BlackHole
 from .test_setup import run, tell
 
-pytestmark = pytest.mark.usefixtures("only_our_environment")
+pytestmark = [pytest.mark.usefixtures("only_our_environment"), pytest.mark.timeout(90)]
 
 A_MOMENT_S = 10.0
 """More than anything here takes on a machine that has other work to do."""

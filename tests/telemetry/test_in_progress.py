@@ -168,7 +168,7 @@ def test_usual_work_is_logged_quietly(backend: Backend, caplog: pytest.LogCaptur
         "loop 'main'": ["WARNING"],
     }
     assert caplog.records[-1].message == (
-        "loop 'main' has not run for 1.0 s, cause blocking_call at handler (/app/agent.py:42)"
+        "loop 'main' has not run for 1.0 s, cause blocking_call at handler (app/agent.py:42)"
     )
 
 
