@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types layers test-fast test-browser picture test-mcp1 test-otel-oldest \
-	test-pythons test-locks-full test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full \
+	test-recipes test-pythons test-locks-full test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full \
 	bench-telemetry bench-telemetry-full test-collector test-grafana test-grafana-full grafana preview wheel requirements clean
 
 INSTALL := requirements/install.sh requirements/system.sh pyproject.toml setup.py
@@ -73,6 +73,9 @@ grafana: .venv-grafana/.ready ## Write Grafana's dashboards and the alert rules 
 
 preview: .venv-grafana/.ready engines ## Draw each dashboard from a real Prometheus into docs/images
 	@.venv-grafana/bin/python -m grafana.preview $(ARGS)
+
+test-recipes: .venv-recipes/.ready ## Run docs/recipes.md under gunicorn, Celery and Jupyter, in half a minute
+	@RECIPES=1 .venv-recipes/bin/python -m pytest $(TWO) tests/recipes $(ARGS)
 
 test-pythons: .venv-core/.ready ## Run the fast tests on each Python from 3.10 to 3.13 that is here
 	@failed=; for found in $$(requirements/interpreters.sh); do \

@@ -26,6 +26,6 @@ pin() {
 
 pin core "$@"
 pin otel-oldest --extra otel --extra prometheus "$@"
-for name in demo dev grafana mcp1 mcp1-oldest; do
+for name in demo dev grafana mcp1 mcp1-oldest recipes; do
     pin "$name" --extra all "$@"
 done

@@ -126,6 +126,6 @@ def _standard_error() -> int | TextIO:
             if stream is not None:
                 stream.fileno()
                 return stream
-        except (OSError, ValueError):
-            continue  # A notebook's or a test runner's.
+        except (OSError, ValueError, AttributeError):
+            continue  # A notebook's, a test runner's, or what a task queue puts in its place.
     return subprocess.DEVNULL

@@ -31,6 +31,7 @@ EXTRAS = {
     "mcp1": ALL,
     "mcp1-oldest": ALL,
     "otel-oldest": ("otel", "prometheus"),
+    "recipes": ALL,
 }
 """Each environment, and the extras of pyproject.toml that it has."""
 WITHOUT = {"grafana": ("3.10",)}

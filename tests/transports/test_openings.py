@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import socket
 import sys
@@ -17,6 +18,7 @@ import pytest
 from instrumented_sessions.transports import SSETransport, StdioTransport, StreamableHTTPTransport, sdk
 from instrumented_sessions.transports.failures import classify_opening
 from instrumented_sessions.vocabulary import OpenFailure, Phase
+from tests import servers
 from tests.servers import raw
 from tests.transports.watching import ERAS, GUARD_S, IS_2, Watch, call, opening_failure
 
@@ -282,3 +284,12 @@ async def test_redirect_within_the_origin_is_followed(cls: Any) -> None:
             async with cls("web", server.url(), mode="legacy").connect() as client:
                 assert await call(client) == "ok"
         assert "/mcp/" in {request.path for request in server.requests}
+
+
+async def test_child_starts_where_stderr_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notebooks and task queues put something else in its place, with or without a descriptor."""
+    command, args = servers.command()
+    for stand_in in (object(), io.StringIO(), None):
+        monkeypatch.setattr("sys.stderr", stand_in)
+        async with StdioTransport("x", command, args).connect() as client:
+            assert await call(client, text="hi") == "hi"
