@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from instrumented_sessions.testing import FakeTransport
 
 from . import story
 from .backend import Backend
-from .collector import BlackHole
+from .collector import BlackHole, Collector
 from .test_setup import run, tell
 
 pytestmark = [pytest.mark.usefixtures("only_our_environment"), pytest.mark.timeout(90)]
@@ -48,6 +50,13 @@ def black_hole() -> Iterator[BlackHole]:
     hole = BlackHole()
     yield hole
     hole.close()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.close()
 
 
 class SlowCollector:
@@ -250,3 +259,63 @@ assert telemetry.close(20.0)
 """
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.scenario("O4")
+def test_everything_is_told_while_every_loop_stands_still(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only loop is blocked: spans in progress, metrics, `/metrics` and `explain()` go on, and name it."""
+    go_on = threading.Event()
+
+    class Blocking(FakeTransport):
+        def connect(self) -> Any:
+            go_on.wait(80)  # On the portal's loop, which serves all sessions.
+            return super().connect()
+
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
+    telemetry = setup(otlp_endpoint=collector.endpoint, prometheus_port=0)
+    manager = SessionManager()
+    waiter = threading.Thread(target=manager.session, args=(Blocking("weather"), "c-1"), name="waiter")
+    waiter.start()
+    try:
+        limit_s = 4 * A_MOMENT_S
+        stall = collector.until(
+            lambda: next((s for _, s in collector.spans if s.name == "loop.stall.in_progress"), None), limit_s
+        )
+        facts = {pair.key: pair.value.string_value for pair in stall.attributes}
+        assert facts["instrumented_sessions.loop"] == "portal"
+        assert facts["code.function.name"].endswith("connect")
+        collector.until(
+            lambda: next((s for _, s in collector.spans if s.name == "session.acquire.in_progress"), None),
+            limit_s,
+        )
+        collector.until(lambda: True if collected_age_s(collector) > 1.0 else None, limit_s)
+        url = f"http://127.0.0.1:{telemetry.prometheus_port}/metrics"
+        with urllib.request.urlopen(url, timeout=limit_s) as answer:
+            (line,) = [
+                line
+                for line in answer.read().decode().splitlines()
+                if line.startswith('instrumented_sessions_loop_heartbeat_age_seconds{loop="portal"}')
+            ]
+        assert float(line.split()[-1]) > 1.0
+        assert "weather/c-1" in str(manager.explain())
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+        waiter.join(A_MOMENT_S)
+        manager.close()
+        telemetry.close(A_MOMENT_S)
+
+
+def collected_age_s(collector: Collector) -> float:
+    """The greatest age of a heartbeat that was exported."""
+    return max(
+        (
+            point.as_double
+            for _, metric in collector.metrics
+            if metric.name == "instrumented_sessions.loop.heartbeat.age"
+            for point in metric.gauge.data_points
+        ),
+        default=0.0,
+    )
