@@ -10,15 +10,17 @@ from typing import Any
 import anyio
 import pytest
 
-from instrumented_sessions import DeadlockError, SessionManager, TaskLock, ThreadLock
+from instrumented_sessions import DeadlockError, SessionManager, TaskLock, ThreadLock, observer
 from instrumented_sessions.events import (
     DeadlockDetected,
+    Event,
     LockAcquired,
     LockReleased,
     LockWaitAbandoned,
     LockWaitStarted,
 )
 from instrumented_sessions.telemetry.recorder import Recorder
+from instrumented_sessions.userlocks import held
 from instrumented_sessions.vocabulary import Outcome, Phase
 from instrumented_sessions.waitgraph import GRAPH
 
@@ -192,6 +194,140 @@ def test_lock_needs_a_name(name: Any) -> None:
         ThreadLock(name)
     with pytest.raises(ValueError, match="name"):
         TaskLock(name)
+
+
+def test_every_hold_and_wait_is_in_the_statistics_without_any_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As long as nobody wants the events of free locks, none is made, and nothing is lost."""
+    monkeypatch.setattr(observer, "all_holds_are_heard", False)
+    monkeypatch.setattr(held, "announce_everywhere", lambda event: pytest.fail(f"{event} was made"))
+    lock = ThreadLock("ledger")
+    for _ in range(100):
+        with lock:
+            pass
+    seen = lock.statistics()
+    assert (seen.holds, seen.waits, seen.abandoned) == (100, 0, 0)
+    assert 0 <= seen.longest_hold_s <= seen.held_s
+
+
+def test_observers_that_want_contention_only_leave_free_locks_alone() -> None:
+    """The first that wants all turns the events on, and its end turns them off."""
+
+    class Modest(Recorder):
+        only_contended = True
+
+    before = observer.AMBIENT.observers
+    for known in before:
+        observer.AMBIENT.remove(known)
+    try:
+        announcer = observer.Announcer([Modest()])
+        observer.include(announcer)
+        eager, recorder = observer.all_holds_are_heard, Recorder()
+        announcer.add(recorder)
+        assert observer.all_holds_are_heard
+        with ThreadLock("ledger"):
+            pass
+        assert [type(event) for event in recorder.of(Event)] == [LockAcquired, LockReleased]
+        announcer.remove(recorder)
+        assert observer.all_holds_are_heard is eager
+    finally:
+        for known in before:
+            observer.AMBIENT.add(known)
+
+
+def test_holder_of_a_free_lock_is_known_with_its_line() -> None:
+    """Who took it, where, without any event."""
+    lock = ThreadLock("ledger")
+    with lock:
+        party = lock.holding_party()
+    assert party is not None
+    assert party.location is not None
+    assert party.location.function.endswith("test_holder_of_a_free_lock_is_known_with_its_line")
+    assert lock.holding_party() is None
+
+
+@pytest.mark.parametrize("arguments", [(False, 1.0), (True, -2.0)])
+def test_wrong_arguments_are_refused_as_the_standard_lock_refuses_them(arguments: tuple[bool, float]) -> None:
+    """Held or free; and a timeout of 0 is no wait, so no circle either."""
+    lock = ThreadLock("ledger")
+    with pytest.raises(ValueError):
+        lock.acquire(*arguments)
+    with lock:
+        with pytest.raises(ValueError):
+            lock.acquire(*arguments)
+        assert not lock.acquire(timeout=0)
+        assert not lock.acquire(blocking=False)
+
+
+LOOPS = ["asyncio", ("asyncio", {"use_uvloop": True}), "trio"]
+
+
+@pytest.mark.parametrize("anyio_backend", LOOPS, ids=["asyncio", "uvloop", "trio"])
+async def test_task_lock_works_on_every_loop(anyio_backend: Any) -> None:
+    """Exclusion in the order of asking, the holder's name, cancellation, and a circle of one."""
+    lock, order = TaskLock("ledger"), list[str]()
+    queued = [anyio.Event() for _ in range(3)]
+
+    async def take(number: int) -> None:
+        queued[number].set()
+        async with lock:
+            order.append(f"task {number}")
+
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as group:
+            async with lock:
+                with pytest.raises(DeadlockError, match="circle of 1"):
+                    await lock.acquire()
+                with anyio.move_on_after(0.01):
+                    await _elsewhere(lock)
+                for number in range(3):
+                    group.start_soon(take, number, name=f"task {number}")
+                    await queued[number].wait()
+                    await anyio.lowlevel.checkpoint()
+                party = lock.holding_party()
+                assert party is not None
+                assert party.task_name is not None
+    assert order == ["task 0", "task 1", "task 2"]
+    assert not lock.locked()
+    assert lock.statistics().holds == 4
+    with pytest.raises(RuntimeError):
+        lock.release()
+
+
+async def _elsewhere(lock: TaskLock) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(lock.acquire)
+
+
+def test_task_lock_may_move_to_another_library_when_it_is_free() -> None:
+    """One program may run both, one after the other."""
+    lock = TaskLock("ledger")
+
+    async def use() -> None:
+        async with lock:
+            pass
+
+    for backend in ("asyncio", "trio", "asyncio"):
+        anyio.run(use, backend=backend)
+    assert lock.statistics().holds == 3
+
+
+async def test_lock_and_asker_are_named_when_the_holder_is_a_task_of_a_busy_thread() -> None:
+    """A holder that runs is where its thread is."""
+    lock = ThreadLock("ledger")
+    crew, manager = Crew(), SessionManager()
+    with lock:
+        crew.start(lambda: lock.acquire() and lock.release(), "clerk")
+        with anyio.fail_after(LIMIT_S):
+            while not manager.hangs():
+                await asyncio.sleep(0.001)
+        (chain,) = manager.hangs()
+    await asyncio.to_thread(crew.join)
+    await manager.aclose()
+    assert chain.links[0].holder is not None
+    assert chain.links[0].holder.task_name is not None
+    assert any("test_lock_and_asker_are_named" in frame for frame in chain.links[0].stack)
 
 
 def _until(condition: Any) -> None:
