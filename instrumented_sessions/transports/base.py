@@ -72,7 +72,11 @@ class Options:
     mode: str = "auto"
     """`auto` (default), `legacy` (the handshake) or, on SDK 2.x, a modern protocol version."""
     call_permits: int | None = None
-    """How many calls may be under way at once, for servers that need it. Default None: no limit."""
+    """How many calls may be under way at once, for servers that need it. Default None: no limit.
+
+    A call that is cancelled, or passes its limit, gives its permit back at once: its server is told, where
+    the protocol can, and may be busy with it for a while yet. Nobody could tell when that has ended.
+    """
     call_granularity: LockGranularity = LockGranularity.SESSION
     """Whether `call_permits` are for each session (default) or for all sessions of this transport."""
     sampling_callback: Callback | None = None
