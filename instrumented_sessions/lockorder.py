@@ -68,7 +68,7 @@ class LockOrder:
 
     def forget(self) -> None:
         """Begin with nothing; called in the child after a fork."""
-        self._lock = threading.Lock()  # Protects what follows; read without it where a miss does no harm.
+        self._lock = threading.RLock()  # Protects what follows; read without it where a miss does no harm.
         self._after: dict[int, dict[int, _Pair]] = {}
         self._ages: dict[tuple[int, int], None] = {}
         self._told: dict[frozenset[int], None] = {}
@@ -138,7 +138,7 @@ class LockOrder:
         todo: list[tuple[int, frozenset[int], list[tuple[int, _Pair]]]] = [(start, guards, [])]
         seen = {(start, guards)}
         for number, common, way in todo:
-            for following, pair in self._after.get(number, {}).items():
+            for following, pair in list(self._after.get(number, {}).items()):
                 left = common & pair.guards
                 if following == goal and not left:
                     return [*way, (number, pair)]

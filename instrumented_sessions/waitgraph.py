@@ -53,7 +53,8 @@ class WaitGraph:
 
     def forget(self) -> None:
         """Begin with nothing; the one method that needs no lock, called in the child after a fork."""
-        self.lock = threading.Lock()
+        # Re-entrant: the collector may run a finalizer inside that waits for a lock of its own.
+        self.lock = threading.RLock()
         self._holders: dict[ResourceId, dict[PartyId, int]] = {}
         self._waits: dict[PartyId, dict[ResourceId, int]] = {}
 

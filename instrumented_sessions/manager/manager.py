@@ -38,7 +38,6 @@ from ..session import CallWork, Session
 from ..settings import Settings, check_limit_s
 from ..userlocks import waiting_chains
 from ..vocabulary import Outcome, SessionKey, SessionState
-from ..waitgraph import GRAPH
 from ..watchdog import SharedWatch, current_stalls, process_watchdog
 from .chains import chain_by_id
 from .explain import explain
@@ -660,7 +659,6 @@ def _close_all() -> None:
 
 def _after_fork_in_child() -> None:
     """The child has none of the parent's threads; it opens its own sessions."""
-    GRAPH.lock = threading.Lock()  # One of those threads may have held it.
     for manager in list(_managers):
         if manager._end is None:
             records = list(manager._shell.pool.known.values())

@@ -85,12 +85,13 @@ def links_of(cycle: list[tuple[Any, ResourceId]], explain: Explain = live.explai
     """
     links = []
     for (_, thing), (holder, following) in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
-        chain = explain(holder[1]) if is_opening(holder) else None
+        opening: Any = thing if is_opening(thing) else holder if is_opening(holder) else None
+        chain = explain(opening[1]) if opening is not None else None
         if isinstance(thing, HeldLock):
             party, stack = thing.holding_party(), _stack(thing.holder())
-        elif chain is not None:
+        elif chain is not None and is_opening(holder):
             party, stack = chain.waiter, chain.waiter_stack
-        else:
+        else:  # Who works for the opening, or holds the permit.
             party, stack = _party(holder), _stack((holder, holder))
         held_s = thing.held_for_s() if isinstance(thing, HeldLock) else chain.waited_s if chain else 0.0
         doing = f"waits for {_name(following, explain)}"
@@ -158,6 +159,9 @@ def _runs(task: Any) -> bool:
 
 
 def _party(who: Any) -> Party:
+    for wait in list(waiting.values()):
+        if _worker(wait.caller.party_id) is who:
+            return wait.caller.party
     if isinstance(who, threading.Thread):
         return Party(who.name, who.ident or 0, who.name)
     if hasattr(who, "get_coro") or hasattr(who, "coro"):

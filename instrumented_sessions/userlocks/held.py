@@ -6,6 +6,7 @@ by whoever holds the lock and read by whoever asks; no event is made unless some
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -187,10 +188,10 @@ class HeldLock(Owned):
             return
         if holder is not me:
             self._handed_over = True
-        if self in held:
+        with contextlib.suppress(ValueError):
             held.remove(self)
-        if not held and holder is not self._thread:
-            held_by_tasks.pop(holder, None)
+        if not held and held_by_tasks.get(holder) is held:
+            del held_by_tasks[holder]
 
     def _announced_release(self, held_s: float, release: Callable[[], None]) -> None:
         """Give the standard lock back, and say so: its taking was announced too."""

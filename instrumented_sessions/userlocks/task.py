@@ -120,7 +120,7 @@ class TaskLock(NamedLock):
         holder = self._holder
         held = self._held
         if me is holder and len(held) == 1:
-            del held_by_tasks[me]
+            held_by_tasks.pop(me, None)
         else:
             if me is not holder and self._trios:
                 self._lock.release()  # Which trio's refuses.

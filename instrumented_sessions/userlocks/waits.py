@@ -35,13 +35,17 @@ class NamedLock(HeldLock):
         if cycle is not None:
             raise deadlock_error(wait, cycle)
         holder = self.holding_party()
-        announce_everywhere(
-            LockWaitStarted(
-                **self._facts(caller.party, wait.id),
-                holders=(holder,) if holder is not None else (),
-                held_s=self.held_for_s(),
+        try:
+            announce_everywhere(
+                LockWaitStarted(
+                    **self._facts(caller.party, wait.id),
+                    holders=(holder,) if holder is not None else (),
+                    held_s=self.held_for_s(),
+                )
             )
-        )
+        except BaseException:  # Such as Ctrl-C.
+            self._end_wait(wait, Outcome.CANCELLED, None)
+            raise
         return wait
 
     def _end_wait(self, wait: Wait, outcome: Outcome | None, me: Any) -> None:

@@ -22,6 +22,7 @@ from instrumented_sessions import (
 from instrumented_sessions.events import DeadlockDetected, LockWaitStarted
 from instrumented_sessions.telemetry.recorder import Recorder
 from instrumented_sessions.testing import FakeTransport
+from instrumented_sessions.userlocks.held import held_by_tasks
 
 LIMIT_S = 60.0
 
@@ -227,3 +228,21 @@ def test_lock_that_others_give_back_is_a_signal_and_closes_no_circle(recorder: R
     helper.join(LIMIT_S)
     assert not waits.is_alive()
     assert not recorder.of(DeadlockDetected)
+
+
+async def test_signal_of_a_task_that_holds_other_locks_too() -> None:
+    """What is given back by others is no part of what a task holds, and takes nothing of it along."""
+    signal, lock = TaskLock("signal"), TaskLock("lock")
+    await signal.acquire()
+
+    async def give_back() -> None:
+        signal.release()
+
+    await asyncio.create_task(give_back())
+    async with lock:
+        async with signal:
+            pass
+        with pytest.raises(DeadlockError, match="circle of 1"):
+            await lock.acquire()
+    assert (signal.locked(), lock.locked()) == (False, False)
+    assert held_by_tasks == {}
