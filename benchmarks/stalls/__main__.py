@@ -1,28 +1,29 @@
 """Runs the stall harness with our watchdog beside others, and says which targets it meets.
 
-    python -m benchmarks.stalls            a few minutes
-    python -m benchmarks.stalls --full     the figures in docs/watchdog.md, hours
+    python -m benchmarks.stalls            about four minutes
+    python -m benchmarks.stalls --full     the figures in docs/watchdog.md: half an hour, alone
 
 The harness is outside of this repository: set STALL_BENCH to its directory (default ../shared/stall_bench).
-The detectors that need packages are run when these are installed.
+Without it only our own parts are run. Other detectors are run where their packages are installed.
+Progress goes to stderr. With --keep DIRECTORY a run that was broken off goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 from .. import machine
-from . import harness, processes, score, table
+from . import harness, parts, score, table
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "watchdog.md"
 MARK = "<!-- What follows is made by `python -m benchmarks.stalls --full`; do not edit. -->"
 
-ALWAYS = ("none", "ref_watchdog", "fh_watchdog", "asyncio_debug")
+ALWAYS = ("ref_watchdog", "ref_sidecar", "fh_watchdog", "asyncio_debug")
 NEEDS = {
     "aiodebug_slow": "aiodebug",
     "aiodebug_hang": "aiodebug",
@@ -44,34 +45,36 @@ def main() -> None:
     parser.add_argument(
         "--full", action="store_true", help="20 repetitions, all detectors that are installed"
     )
-    parser.add_argument("--reps", type=int, help="repetitions of our own runs")
+    parser.add_argument("--reps", type=int, default=20, help="repetitions of our own runs in the full form")
     parser.add_argument("--peers", help="detectors to run beside ours, separated by commas")
+    parser.add_argument("--minutes", type=float, default=30, help="begin nothing after that; default 30")
+    parser.add_argument("--keep", type=Path, help="keep the parts here, and take those that are there")
     parser.add_argument("--write", action="store_true", help="write the figures of the short form, too")
-    parser.add_argument("--rows", type=Path, help="keep the runs in this file, as JSON lines")
     options = parser.parse_args()
-    ours_reps = options.reps or (20 if options.full else 2)
-    peers = options.peers.split(",") if options.peers else list(ALWAYS[: None if options.full else 2])
-    if options.full and not options.peers:
-        peers += [name for name, package in NEEDS.items() if importlib.util.find_spec(package)]
-    detectors = list(dict.fromkeys([harness.DETECTOR, "none", *peers]))
+    installed = [name for name, package in NEEDS.items() if importlib.util.find_spec(package)]
+    peers = options.peers.split(",") if options.peers else [*ALWAYS, *installed]
+    plan = parts.full(peers, options.reps) if options.full else parts.short()
     with tempfile.TemporaryDirectory() as directory:
-        copy = harness.stage(Path(directory))
-        rows = harness.run(copy, detectors, ["cost"], 3 if options.full else 1, 15 if options.full else 6)
-        rows += harness.run(copy, detectors, ["stalls", "external", "controls"], 5 if options.full else 1, 15)
-        if ours_reps > (done := 5 if options.full else 1):
-            rows += harness.run(copy, [harness.DETECTOR], ["stalls", "external"], ours_reps - done, 15)
-    if options.rows:
-        options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    figures = {detector: score.summary(rows, detector) for detector in detectors if detector != "none"}
-    extras = {
-        "twenty loops": processes.measure("many_loops", 20),
-        "idle": processes.measure("idle_loops", 8),
-        "soak": processes.measure("soak", 10_000 if options.full else 200),
+        try:
+            copy = harness.stage(Path(directory))
+        except LookupError as error:
+            print(error, file=sys.stderr)
+            copy = None
+        results = parts.run_all(plan, options.keep or Path(directory) / "parts", copy, options.minutes * 60)
+    rows = [row for name, part in results.items() if name.startswith("rows-") for row in part]
+    on_uvloop = [row for row in rows if row["uvloop"]]
+    rows = [row for row in rows if not row["uvloop"]]
+    detectors = [harness.DETECTOR, *dict.fromkeys(row["det"] for row in rows)]
+    figures = {
+        detector: score.summary(rows, detector) for detector in dict.fromkeys(detectors) if detector != "none"
     }
+    if on_uvloop:
+        figures[f"{harness.DETECTOR}, uvloop"] = score.summary(on_uvloop, harness.DETECTOR)
+    extras = {name: part for name, part in results.items() if not name.startswith("rows-")}
+    targets = table.targets(figures[harness.DETECTOR], extras)
+    beside = table.side_by_side(figures) if rows else "The harness was not there."
     text = (
-        f"Measured {machine.describe()}; {ours_reps} repetitions of ours,"
-        f" load {os.getloadavg()[2]:.1f} at the end.\n\n"
-        f"{table.targets(figures[harness.DETECTOR], extras)}\n\n{table.side_by_side(figures)}\n"
+        f"Measured {machine.describe()}, load {os.getloadavg()[2]:.1f} at the end.\n\n{targets}\n\n{beside}\n"
     )
     print(f"\n{text}")
     if options.full or options.write:

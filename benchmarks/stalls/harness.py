@@ -22,11 +22,11 @@ def location() -> Path:
     """Return where the harness is: `$STALL_BENCH`, default `../shared/stall_bench`.
 
     Raises:
-        SystemExit: It is not there.
+        LookupError: It is not there.
     """
     path = Path(os.environ.get("STALL_BENCH") or ROOT.parent / "shared" / "stall_bench")
     if not (path / "run.py").exists():
-        raise SystemExit(f"no stall harness at {path}; set STALL_BENCH to its directory")
+        raise LookupError(f"no stall harness at {path}; set STALL_BENCH to its directory")
     return path
 
 
@@ -47,7 +47,7 @@ def run(
     idle_s: float,
     uvloop: bool = False,
 ) -> list[Row]:
-    """Run detectors and workloads side by side, each `reps` times; prints a line for each run."""
+    """Run detectors and workloads side by side, each `reps` times; writes a line for each run to stderr."""
     results = copy / "results.jsonl"
     results.unlink(missing_ok=True)
     command = [
@@ -60,5 +60,12 @@ def run(
     ]
     command += ["--reps", str(reps), "--idle", str(idle_s), "--out", str(results)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, *(["--uvloop"] if uvloop else [])], cwd=copy, env=environment, check=True)
+    # Its lines are progress: the standard output is for the figures.
+    subprocess.run(
+        [*command, *(["--uvloop"] if uvloop else [])],
+        cwd=copy,
+        env=environment,
+        check=True,
+        stdout=sys.stderr,
+    )
     return [json.loads(line) for line in results.read_text().splitlines()]

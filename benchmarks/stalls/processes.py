@@ -1,4 +1,4 @@
-"""What the harness does not do: twenty loops at once, eight idle loops, and thousands of stalls.
+"""What the harness does not do: many loops at once, long stalls, thousands of stalls, and an echo load.
 
 Each is a process of its own: `python -m benchmarks.stalls.processes NAME ARGUMENT` prints one line of JSON.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import json
+import statistics
 import subprocess
 import sys
 import threading
@@ -105,48 +106,130 @@ def idle_loops(count: float) -> dict[str, float]:
     return {"loops": count, "percent": percent, "watchdog_s": watchdog.statistics().cpu_s}
 
 
+LONG_S = (5.0, 10.0, 20.0, 40.0, 60.0)
+
+
+def long_stalls(longest_s: float) -> dict[str, float]:
+    """Stall a loop each for 5 to 60 s at once; every report of each is to blame the line that sleeps."""
+    told = Collector()
+    lengths_s = [seconds for seconds in LONG_S if seconds <= longest_s]
+
+    def run(seconds: float) -> None:
+        async def main() -> None:
+            watchdog.watch(name=f"loop-{seconds}")
+            await asyncio.sleep(0.5)
+            culprit_of_many(seconds)
+            await asyncio.sleep(0.5)
+
+        asyncio.run(main())
+
+    with LoopWatchdog(observers=[told], stall_threshold_s=THRESHOLD_S) as watchdog:
+        threads = [threading.Thread(target=run, args=(seconds,)) for seconds in lengths_s]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    reports = [report for report in told.reports(LoopStalled) if report.duration_s > THRESHOLD_S]
+    right = {
+        report.loop
+        for report in told.reports(LoopRecovered)
+        if report.culprit is not None and report.culprit.function == "culprit_of_many"
+    }
+    dismissed = sum(not report.cause.blames_code for report in reports)
+    return {"loops": len(lengths_s), "right": len(right), "dismissed": dismissed}
+
+
+def echo(rounds: float) -> dict[str, float]:
+    """Compare an MCP echo load with and without a watchdog, in turns of two seconds; calls a second of CPU.
+
+    A session in the same process, which the loop is busy with all the time. CPU time counts, the watchdog's
+    thread included, so that what else the machine does weighs little.
+    """
+    from instrumented_sessions.transports import InMemoryTransport
+
+    from ..scenario_tools import tool_server
+
+    async def load(client: Any, seconds: float) -> float:
+        calls, start, cpu_s = 0, time.monotonic(), time.process_time()
+        while time.monotonic() < start + seconds:
+            await client.call_tool("echo", {"text": "x"})
+            calls += 1
+        return calls / (time.process_time() - cpu_s)
+
+    async def main() -> dict[str, float]:
+        rates: dict[bool, list[float]] = {False: [], True: []}
+        async with InMemoryTransport(id="tools", server=tool_server()).connect() as client:
+            await load(client, 1.0)
+            for number in range(2 * int(rounds)):
+                watched = number % 4 in (1, 2)  # Off, on, on, off: what drifts weighs on both alike.
+                with LoopWatchdog() as watchdog:
+                    if watched:
+                        watchdog.watch()
+                    rates[watched].append(await load(client, 2.0))
+        off, on = statistics.median(rates[False]), statistics.median(rates[True])
+        return {"off": off, "on": on, "percent": 100 * (on / off - 1)}
+
+    return asyncio.run(main())
+
+
+SOAKING_LOOPS = 4
+
+
 def soak(count: float) -> dict[str, float]:
-    """Stall one loop `count` times for 30 ms, threshold 10 ms; returns how many were told exactly once.
+    """Stall four loops `count` times in all, 30 ms each, threshold 10 ms; returns how many were told once.
 
     Stalls that the machine adds between them may be told, but blame nobody.
     """
     told = Collector()
-    made: list[tuple[float, float]] = []
+    made: list[tuple[float, float, str]] = []
 
-    def stall() -> None:
+    def stall(name: str) -> None:
         start = time.time()
         time.sleep(0.03)
-        made.append((start, time.time()))
+        made.append((start, time.time(), name))
 
-    async def main() -> None:
-        watchdog.watch()
-        await asyncio.sleep(0.1)
-        for _ in range(int(count)):
-            stall()
-            # Long enough for the heartbeat to come and to be due again.
-            await asyncio.sleep(0.012)
+    def run(name: str) -> None:
+        async def main() -> None:
+            watchdog.watch(name=name)
+            await asyncio.sleep(0.1)
+            for _ in range(int(count) // SOAKING_LOOPS):
+                stall(name)
+                # Long enough for the heartbeat to come and to be due again.
+                await asyncio.sleep(0.012)
+
+        asyncio.run(main())
 
     with LoopWatchdog(observers=[told], stall_threshold_s=0.01, heartbeat_interval_s=0.005) as watchdog:
-        asyncio.run(main())
-        statistics = watchdog.statistics()
+        threads = [threading.Thread(target=run, args=(f"loop-{number}",)) for number in range(SOAKING_LOOPS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        counted = watchdog.statistics()
     begun = {report.stall_id for report in told.reports(LoopStalled)}
     recovered = told.reports(LoopRecovered)
     ended = Counter(report.stall_id for report in recovered)
-    spans = sorted((report.started_at, report.started_at + report.duration_s, report) for report in recovered)
-    starts = [start for start, _, _ in spans]
+    by_loop: dict[str, list[Any]] = {}
+    for report in sorted(recovered, key=lambda report: report.started_at):
+        by_loop.setdefault(report.loop, []).append(report)
     exactly, blamed = 0, 0
-    for start, end in made:
-        first = bisect.bisect_left(starts, start - 0.005)
-        within = [span for span in spans[first : first + 10] if span[0] < end and span[1] > start + 0.01]
+    for start, end, name in made:
+        reports = by_loop.get(name, [])
+        first = bisect.bisect_left(reports, start - 0.005, key=lambda report: report.started_at)
+        within = [
+            report
+            for report in reports[first : first + 10]
+            if report.started_at < end and report.started_at + report.duration_s > start + 0.01
+        ]
         exactly += len(within) == 1
-        blamed += len(within) == 1 and within[0][2].cause.blames_code
+        blamed += len(within) == 1 and within[0].cause.blames_code
     return {
-        "made": count,
+        "made": len(made),
         "told_once": exactly,
         "blamed": blamed,
         "consistent": float(set(ended) == begun and set(ended.values()) == {1}),
-        "counted": float(sum(statistics.stalls.values()) == len(begun)),
-        "failures": statistics.failures,
+        "counted": float(sum(counted.stalls.values()) == len(begun)),
+        "failures": counted.failures,
     }
 
 
