@@ -118,7 +118,7 @@ requirements: ## Pin the environments anew; ARGS=--upgrade takes the newest of e
 	@requirements/compile.sh $(ARGS)
 
 clean: ## Remove all that was installed or built here
-	@rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-* .engines build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/.ready: requirements/dev.txt $(INSTALL)
 	@requirements/install.sh dev .venv

@@ -16,7 +16,10 @@ give_up() {
     exit 1
 }
 
-fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; }
+least=10
+[ "$name" != grafana ] || least=11 # Grafana's Foundation SDK needs it.
+
+fits() { "$1" -c "import sys; sys.exit(sys.version_info < (3, $least))" >/dev/null 2>&1; }
 
 find_python() {
     for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
@@ -28,7 +31,7 @@ find_python() {
 }
 
 python=$(find_python)
-[ -n "$python" ] || give_up "Python 3.10 or newer is needed, and ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>/dev/null || echo missing).
+[ -n "$python" ] || give_up "Python 3.$least or newer is needed, and ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>/dev/null || echo missing).
 Install one (Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python@3.13),
 or name one: make PYTHON=/path/to/python3.12 ..."
 

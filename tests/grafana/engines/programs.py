@@ -222,6 +222,11 @@ class Prometheus(_Server):
         groups = self._get("rules")["data"]["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
+    def exemplars(self, expr: str, start: float, end: float) -> list[dict[str, Any]]:
+        """Return the exemplars of a query's series, each with its labels."""
+        found = self._get("query_exemplars", query=expr, start=start, end=end)["data"]
+        return [exemplar for series in found for exemplar in series["exemplars"]]
+
     def _ask(self, kind: str, **asked: Any) -> list[dict[str, Any]]:
         result: list[dict[str, Any]] = self._get(kind, **asked)["data"]["result"]
         return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ import yaml
 
 from grafana import alerts
 from grafana.build import GENERATED
+from instrumented_sessions.telemetry import catalog
 from tests.grafana import boards
 from tests.grafana.engines.conftest import Watch
 from tests.grafana.engines.programs import GUARD_S, Agent, Demo, until
@@ -155,6 +157,18 @@ def test_every_panel_has_data(watch: Watch, scene: float) -> None:
         assert not waiting or time.monotonic() < deadline, "no data:\n" + "\n".join(
             f"{query}\n    {query.filled()}" for query in waiting
         )
+
+
+def test_exemplars_lead_to_traces(watch: Watch, scene: float) -> None:
+    """Prometheus keeps, for waits and openings, exemplars that name their trace as Grafana looks for it."""
+    for metric in (catalog.LOCK_WAIT_DURATION, catalog.SESSION_CREATE_DURATION):
+        found = until(
+            lambda name=f"{metric.prometheus_name}_bucket": watch.prometheus.exemplars(
+                name, scene, time.time()
+            ),
+            f"{metric.name} has exemplars",
+        )
+        assert re.fullmatch("[0-9a-f]{32}", found[0]["labels"]["trace_id"])
 
 
 def test_every_rule_has_data(watch: Watch, scene: float) -> None:
