@@ -17,7 +17,7 @@ import uvicorn
 from instrumented_sessions.transports import sdk
 from tests.servers import toolbox
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 MARK = "s3cr3t"
 """In every secret that is planted, so that whoever looks for one finds all."""
 PRIVATE = "pr1vate"

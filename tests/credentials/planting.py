@@ -85,10 +85,10 @@ def show(*things: object) -> None:
 def use(manager: SessionManager, good: list[Any], bad: list[Any]) -> None:
     for transport in good:
         print("GOOD", transport.id)
-        session = manager.session(transport, timeout_s=20.0)
+        session = manager.session(transport, timeout_s=60.0)
         try:
             # Arguments and results are never recorded; what the server answers is its caller's only.
-            session.call_tool("echo", {"text": PRIVATE}, timeout_s=20.0)
+            session.call_tool("echo", {"text": PRIVATE}, timeout_s=60.0)
         except sdk.MCPError:
             if transport.id != "stdio":
                 raise
@@ -96,7 +96,7 @@ def use(manager: SessionManager, good: list[Any], bad: list[Any]) -> None:
     for transport in bad:
         print("BAD", transport.id)
         try:
-            manager.session(transport, timeout_s=20.0)
+            manager.session(transport, timeout_s=60.0)
         except SessionError as error:
             show(error, transport)
         else:
@@ -121,14 +121,16 @@ def main() -> None:
     telemetry = setup(service_name="planting", otlp_endpoint=dashboard, prometheus_port=0)
     recorder = Recorder()
     good, bad = build(*addresses)
-    with SessionManager(Settings(backoff_initial_s=0.01), observers=[recorder]) as manager:
+    with SessionManager(
+        Settings(backoff_initial_s=0.01, open_timeout_s=60.0), observers=[recorder]
+    ) as manager:
         use(manager, good, bad)
         with ThreadLock("a lock"):
             show(manager, manager.explain(), *manager.hangs(), manager.statistics(), manager.settings)
     # The error of a call is what the server has answered, unchanged.
     show(*good, *bad, *(one for one in recorder.events if not is_an_answer(getattr(one, "error", None))))
     show_metrics(telemetry)
-    telemetry.close(timeout_s=20.0)
+    telemetry.close(timeout_s=60.0)
     sys.stdout.flush()
 
 
@@ -138,7 +140,7 @@ def is_an_answer(error: object) -> bool:
 
 def show_metrics(telemetry: Any) -> None:
     port = telemetry.prometheus_port
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         print("METRICS", answer.read().decode())
 
 

@@ -17,7 +17,10 @@ from tests.manager.wires import Door, text
 from . import authorization
 from .authorization import LIMIT_S, Grants
 
-pytestmark = pytest.mark.blocks_the_loop("a person's consent blocks the loop of its auth object")
+pytestmark = [
+    pytest.mark.blocks_the_loop("a person's consent blocks the loop of its auth object"),
+    pytest.mark.timeout(180),
+]
 
 
 def wait_for(event: threading.Event) -> None:

@@ -71,7 +71,7 @@ def leave_a_daemon(hung: Any) -> None:
 
 def main() -> None:
     what, *command = sys.argv[1:]
-    manager = SessionManager(Settings(close_timeout_s=0.5))
+    manager = SessionManager(Settings(close_timeout_s=0.5, open_timeout_s=60.0))
     session = manager.session(StdioTransport(id="one", command=command[0], args=command[1:]))
     if what == "interrupted":
         good = StdioTransport(id="two", command=sys.executable, args=[command[1], "good"])

@@ -12,12 +12,12 @@ import sys
 import warnings
 from typing import Any
 
-from instrumented_sessions import SessionManager, Settings
+from instrumented_sessions import SessionManager
 from instrumented_sessions.transports import StdioTransport, StreamableHTTPTransport
 
 
 def tell(session: Any, tool: str) -> str:
-    return str(session.call_tool(tool, {}, timeout_s=30.0).content[0].text)
+    return str(session.call_tool(tool, {}, timeout_s=60.0).content[0].text)
 
 
 def look(manager: SessionManager, sessions: list[Any]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def look(manager: SessionManager, sessions: list[Any]) -> dict[str, Any]:
 
 def main() -> None:
     file, address, *command = sys.argv[1:]
-    manager = SessionManager(Settings())
+    manager = SessionManager()
     transports = [
         StdioTransport(id="stdio", command=command[0], args=command[1:]),
         StreamableHTTPTransport(id="http", url=address, mode="legacy"),

@@ -15,7 +15,7 @@ from tests import servers
 from tests.servers import raw
 
 HERE = Path(__file__).parent
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 """No test waits longer for one thing, in seconds."""
 
 
@@ -32,10 +32,14 @@ def program(*line: str, file: Path | None = None) -> Iterator[subprocess.Popen[s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(HERE.parent.parent),
+            "INSTRUMENTED_SESSIONS_OPEN_TIMEOUT_S": "60",
+        },
     )
     try:
-        assert servers.first_line(process) == "ready"
+        assert servers.first_line(process, LIMIT_S) == "ready"
         yield process
     finally:
         assert process.stderr is not None

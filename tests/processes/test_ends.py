@@ -9,7 +9,7 @@ import pytest
 
 from .running import LIMIT_S, gone, pid_in, program, server
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.mark.scenario("S25")

@@ -13,7 +13,7 @@ from tests import servers
 from .running import LIMIT_S, gone, program, server
 
 pytestmark = [
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(240),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork"),
 ]
 
