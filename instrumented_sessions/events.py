@@ -327,6 +327,9 @@ class StallReport:
     """The await chain that led to the culprit, outermost first."""
     waits: tuple[BlockingChain, ...] = ()
     """What waits on that loop's thread, as of the last report while it lasted; the oldest first."""
+    detailed: bool = True
+    """Whether it was examined in detail; False for those beyond 60 a minute on one loop, which are counted
+    and told, but have neither stacks nor waits, and make a span or a log only if they last for a second."""
 
     def __str__(self) -> str:
         task = f" in task {self.task!r}" if self.task else ""

@@ -62,7 +62,9 @@ class Measurement:
         else:
             self._since = mark.due
             self._cpu_s = mark.cpu_s
-            self._run_delay_s = run_delay_s
+            # Without an earlier reading what was booked before is left out; a stall that lasts gets its cause
+            # all the same, because a thread that waits for a CPU is not asleep.
+            self._run_delay_s = probe.run_delay_s() if run_delay_s is None and probe else run_delay_s
         self._last_at = turn.now
         self.last_cpu_s = self._cpu_s if self.inside else None
         """CPU time of the loop's thread at the last look, in seconds; None if not known."""

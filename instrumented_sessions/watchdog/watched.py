@@ -267,6 +267,7 @@ class WatchedLoop:
             tasks=tasks,
             awaits=seen.awaits if blames else (),
             waits=stall.waits,
+            detailed=stall.detailed,
         )
 
     def _end_window(self, now: float) -> Event:

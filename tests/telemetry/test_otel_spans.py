@@ -315,6 +315,14 @@ def test_stall_known_only_at_its_end_is_still_a_span(backend: Backend) -> None:
     assert seconds(backend.span("loop.stall").start_time) == 0.0
 
 
+def test_one_of_very_many_stalls_is_no_span_unless_it_is_long(backend: Backend) -> None:
+    """What the watchdog did not examine in detail is counted, and seen once it lasts a second."""
+    backend.tell(story.stalled(1, detailed=False), story.recovered(1, 0.4, detailed=False))
+    backend.tell(story.stalled(2, detailed=False), story.stalled(2, 1.0, detailed=False))
+    backend.tell(story.recovered(2, duration_s=2.0, detailed=False))
+    assert seconds(backend.span("loop.stall").end_time) == 2.0
+
+
 def test_call_started_in_another_context_keeps_its_parent(backend: Backend) -> None:
     """Parents follow the context of the fact, not the thread."""
     with backend.tracers.get_tracer("app").start_as_current_span("agent step") as step:

@@ -25,7 +25,9 @@ from instrumented_sessions.watchdog import (
     heartbeat_ages,
     process_watchdog,
     watch_loop,
+    watched,
 )
+from instrumented_sessions.watchdog.stall import DetailBudget
 
 PATIENCE_S = 60.0
 RUNNERS = ["asyncio", "uvloop", "trio"]
@@ -420,3 +422,23 @@ def test_stall_in_a_lock_is_told_with_its_holder_and_explained(
     assert chain.links[0].holder.thread_id == holder.ident
     assert "Loop 'ledger-loop' has stood still for" in explained[0]
     assert "culprit (watchdog/test_watchdog.py:" in explained[0]
+
+
+def test_one_of_very_many_stalls_is_told_without_details(
+    witness: Witness, watchdog: LoopWatchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the budget a stall is still counted, and told with its line."""
+    monkeypatch.setattr(watched, "DetailBudget", lambda: DetailBudget(per_minute=0))
+    told = threading.Event()
+    witness.on_event = _and_then(witness.on_event, told)  # type: ignore[method-assign]
+
+    async def main() -> None:
+        watchdog.watch(name="many")
+        assert told.wait(PATIENCE_S)
+
+    asyncio.run(main())
+    report = witness.blaming()[0]
+    assert not report.detailed
+    assert report.stacks == report.waits == ()
+    assert report.culprit is not None
+    assert report.culprit.function == "main"

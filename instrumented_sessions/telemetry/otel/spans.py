@@ -18,6 +18,8 @@ from . import attributes
 from .work import MAX_LINKS, Attributes, Work, WorkKind, WorkTable
 
 _FAILED = (Outcome.ERROR, Outcome.TIMEOUT, Outcome.DEADLOCK, Outcome.REFUSED, Outcome.CANCELLED)
+_LONG_STALL_S = 1.0
+"""A stall of this length has a span in any case."""
 _MAX_STACKS = 5
 
 
@@ -145,6 +147,8 @@ class Spans:
             known.attributes = attributes.stall(report)
             known.facts["report"] = report
             return
+        if not report.detailed and report.duration_s < _LONG_STALL_S:
+            return  # One of very many: metrics count it, and the others show what it is.
         delayed = self._table.on_thread(report.thread_id)
         stall = self._start(
             Work(
