@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from instrumented_sessions.cli.run import BEFORE, BOOTSTRAP
 from tests import servers
 
 ROOT = Path(__file__).parent.parent.parent
 AGENT = Path(__file__).parent / "agent.py"
 LIMIT_S = 60.0
 """Longest wait for a program's next line or its end, in seconds: a guard, never the expectation."""
+
+RUN = {"PYTHONPATH": os.pathsep.join([str(BOOTSTRAP), str(ROOT)]), BEFORE: str(ROOT)}
+"""What `instrumented-sessions run` adds to a program's environment."""
 
 QUIET = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
 
@@ -34,7 +38,8 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run_command(*program: str | Path) -> list[str]:
-    return [sys.executable, "-m", "instrumented_sessions", "run", *map(str, program)]
+    """The command that `instrumented-sessions run` becomes, given `RUN`; tests/cli/test_run.py runs that."""
+    return [sys.executable, *map(str, program)]
 
 
 def run(command: list[str], cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +68,6 @@ class Program:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.errors: list[str] = []
         self._lines: queue.Queue[str] = queue.Queue()
         self._error_lines: queue.Queue[str] = queue.Queue()
         self._threads = [
@@ -79,13 +83,15 @@ class Program:
             pass
         return said[name]
 
-    def complains(self, part: str) -> str:
-        """Wait for a line on stderr that has `part` in it, and return it."""
-        while True:
-            line = self._error_lines.get(timeout=LIMIT_S)
-            self.errors.append(line)
-            if part in line:
-                return line
+    def complains(self, part: str, limit_s: float = LIMIT_S) -> str:
+        """Wait for a line on stderr that has `part` in it, and return it.
+
+        Raises:
+            queue.Empty: Nothing was written for `limit_s` seconds.
+        """
+        while part not in (line := self._error_lines.get(timeout=limit_s)):
+            pass
+        return line
 
     def ends(self) -> int:
         """Let an agent that waits for its input go on, and return its exit code."""
