@@ -21,11 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from instrumented_sessions import Session, SessionManager
@@ -164,6 +165,41 @@ def calls(sets: Observers, session: Session, times: int, rounds: int) -> list[Fi
     return figures
 
 
+class _Kept(SpanProcessor):
+    """Keeps the spans that ended."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
+
+
+def sdk_alone(session: Session, times: int) -> list[Figure]:
+    """A call's one span, made and encoded by OpenTelemetry's SDK: the least that OTLP can cost."""
+    kept = _Kept()
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(kept)
+    observer = OpenTelemetryObserver(tracer_provider=tracers, report_in_progress=False)
+    with only([observer]):
+        session.call_tool("echo", {"text": "x"})
+    observer.close()
+    (span,) = kept.spans
+    attributes, tracer = dict(span.attributes or {}), tracers.get_tracer("alone")
+    best_s = float("inf")
+    for _ in range(20):
+        kept.spans.clear()
+        began = time.thread_time()
+        for _ in range(times):
+            tracer.start_span(span.name, kind=span.kind, attributes=attributes).end()
+        encode_spans(kept.spans).SerializeToString()
+        best_s = min(best_s, (time.thread_time() - began) / times)
+    what = (
+        f"one span with a call's {len(attributes)} attributes, made and encoded by OpenTelemetry's SDK alone"
+    )
+    return [Figure("call", what, f"{best_s * 1e6:.0f} µs CPU")]
+
+
 def warm_path(sets: Observers, manager: SessionManager, rounds: int) -> list[Figure]:
     """A warm `session()` with all on and all off."""
     transport, loops = FakeTransport("warm"), 50_000
@@ -247,6 +283,7 @@ def measure(short: bool) -> Iterator[Figure]:
         with observers(endpoint) as sets, SessionManager() as manager:
             session = manager.session(StreamableHTTPTransport(id="tools", url=mcp_address))
             yield from calls(sets, session, times=50 if short else 200, rounds=8 if short else 32)
+            yield from sdk_alone(session, times=200)
             yield from warm_path(sets, manager, rounds=6 if short else 20)
             yield from contended_waits(sets, manager, rounds=6 if short else 20)
         yield from recorded_events(20_000 if short else 200_000)
