@@ -69,8 +69,18 @@ def _over_time() -> list[Panel]:
             "A queue that overflows means that its backend is slow or away.",
             query(queries.appeared(catalog.TELEMETRY_DROPPED, "observer", queries.WINDOW), "{{observer}}"),
             unit="none",
+            width=6,
             bars=True,
             nothing="Nothing was dropped",
+        ),
+        lines(
+            "CPU of the watchdog",
+            "What watching the event loops costs, as a share of one core. It rises with the number of loops, "
+            "and while one stands still and is looked at.",
+            query(queries.rate(catalog.WATCHDOG_CPU_TIME, "job, instance"), "{{instance}}"),
+            unit="percentunit",
+            width=6,
+            nothing="No loop is watched",
         ),
         lines(
             "Scrape duration",
@@ -78,6 +88,7 @@ def _over_time() -> list[Panel]:
             "slow scrapes mean a process that does not get the CPU, or the GIL.",
             query(f"max by (job, instance) (scrape_duration_seconds{_TARGET})", "{{instance}}"),
             unit="s",
+            width=6,
             nothing="Not scraped",
         ),
         lines(
@@ -85,6 +96,7 @@ def _over_time() -> list[Panel]:
             "1: the last scrape succeeded.",
             query(f"min by (job, instance) (up{_TARGET})", "{{instance}}"),
             unit="none",
+            width=6,
             top=1.0,
             nothing="Not scraped",
         ),

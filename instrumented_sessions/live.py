@@ -31,6 +31,7 @@ class Reading:
         holder_age_s: How long the oldest holder has held, by (transport, lock kind).
         heartbeat_age_s: Seconds since the last heartbeat, by loop.
         dropped: Events or spans that were dropped, by observer; only grows.
+        watchdog_cpu_s: CPU time of the watchdog's thread so far; None while no loop was ever watched.
     """
 
     hits: Mapping[TransportLabel, int] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Reading:
     holder_age_s: Mapping[tuple[TransportLabel, str], float] = field(default_factory=dict)
     heartbeat_age_s: Mapping[str, float] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+    watchdog_cpu_s: float | None = None
 
 
 class Source(Protocol):
@@ -132,4 +134,7 @@ def read() -> Reading:
                 target[labels] = max(age, target.get(labels, 0.0))
         for loop, age in reading.heartbeat_age_s.items():
             heartbeat[loop] = max(age, heartbeat.get(loop, 0.0))
-    return Reading(hits, sessions, waiters, oldest, holder, heartbeat, dropped)
+    costs_s = [reading.watchdog_cpu_s for reading in readings if reading.watchdog_cpu_s is not None]
+    return Reading(
+        hits, sessions, waiters, oldest, holder, heartbeat, dropped, sum(costs_s) if costs_s else None
+    )

@@ -14,6 +14,7 @@ import gc
 import inspect
 import os
 import re
+import signal
 import types
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -52,6 +53,9 @@ MAY_BLOCK: list[tuple[str, str, set[str], str]] = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A suite in a shell's background ignores it, and so would the programs that tests interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if tuple(int(part) for part in version("mcp").split(".")[:2]) < (1, 30):
         # When an opening is cancelled, its older SSE and HTTP clients leave two streams to the collector.
         config.addinivalue_line("filterwarnings", "ignore:Unclosed <MemoryObject:ResourceWarning")

@@ -61,6 +61,8 @@ class Measure:
         for transport, hits in reading.hits.items():
             requests[transport, Outcome.HIT.value] = hits
         values[catalog.TELEMETRY_DROPPED.name] = {(name,): count for name, count in reading.dropped.items()}
+        if reading.watchdog_cpu_s is not None:
+            values[catalog.WATCHDOG_CPU_TIME.name] = {(): reading.watchdog_cpu_s}
         gauges: dict[str, Mapping[Labels, float]] = {
             catalog.SESSIONS.name: _plain(reading.sessions),
             catalog.LOCK_WAITERS.name: _plain(reading.waiters),

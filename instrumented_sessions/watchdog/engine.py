@@ -127,8 +127,11 @@ class Engine:
         )
 
     def read_live(self) -> Reading:
-        """Return the seconds since the last heartbeat, by loop; of loops with one name, the oldest counts."""
-        return Reading(heartbeat_age_s=heartbeat_ages_s(self._registry))
+        """Return the seconds since the last heartbeat, by loop, and what watching has cost.
+
+        Of loops with one name, the oldest heartbeat counts.
+        """
+        return Reading(heartbeat_age_s=heartbeat_ages_s(self._registry), watchdog_cpu_s=self._cpu_s)
 
     # -- the thread
 

@@ -8,7 +8,6 @@ The other arguments are the way of the stdio server, the file for its pid, and `
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -22,8 +21,6 @@ SERVER = Path(__file__).parent.parent / "servers" / "raw_stdio.py"
 
 def main() -> None:
     how, way, file, close_timeout_s = sys.argv[1:5]
-    # A suite that runs in a shell's background hands down an ignored SIGINT.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = Settings(close_timeout_s=float(close_timeout_s))
     manager = SessionManager(settings)
     transport = StdioTransport(id="one", command=sys.executable, args=[str(SERVER), way, file])

@@ -29,6 +29,7 @@ PROMISED = {
     "instrumented_sessions.loop.heartbeat.age": ("gauge", "loop", "_seconds"),
     "instrumented_sessions.loop.stalls": ("counter", "loop cause", "_total"),
     "instrumented_sessions.loop.stall.duration": ("histogram", "loop cause", "_seconds"),
+    "instrumented_sessions.watchdog.cpu.time": ("counter", "", "_seconds_total"),
     "instrumented_sessions.telemetry.dropped": ("counter", "observer", "_total"),
 }
 BY_CONVENTION = {"mcp.client.operation.duration", "mcp.client.session.duration"}
@@ -47,8 +48,8 @@ def test_catalog_holds_exactly_the_promised_metrics() -> None:
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_metric_is_well_formed(metric: Metric) -> None:
-    """Seconds where it is a duration or an age, growing buckets on histograms only, a sentence of help."""
-    assert (metric.unit == "s") == metric.name.endswith((".duration", ".age", ".lag"))
+    """Seconds where it is a duration, an age or CPU time, growing buckets on histograms only, a sentence of help."""
+    assert (metric.unit == "s") == metric.name.endswith((".duration", ".age", ".lag", ".time"))
     assert bool(metric.buckets) == (metric.kind == "histogram")
     assert list(metric.buckets) == sorted(set(metric.buckets))
     assert metric.help.endswith(".")

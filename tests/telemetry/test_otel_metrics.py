@@ -28,6 +28,7 @@ class Manager:
             holder_age_s={("weather", "opening"): 5.5},
             heartbeat_age_s={"main": 0.5},
             dropped={"slow": 1},
+            watchdog_cpu_s=0.25,
         )
 
     def read_live(self) -> live.Reading:

@@ -31,6 +31,7 @@ READING = live.Reading(
     holder_age_s={("weather", "opening"): 5.5},
     heartbeat_age_s={"main": 0.5},
     dropped={"slow": 1},
+    watchdog_cpu_s=0.25,
 )
 
 
@@ -110,6 +111,7 @@ def test_scrape_shows_what_is_true_now(observer: PrometheusObserver, server: Met
         == 2
     )
     assert values["instrumented_sessions_telemetry_dropped_total", "slow"] == 1
+    assert values["instrumented_sessions_watchdog_cpu_time_seconds_total",] == 0.25
 
 
 def test_observer_registers_where_it_is_told() -> None:

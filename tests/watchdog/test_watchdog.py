@@ -269,6 +269,22 @@ def test_heartbeat_ages_are_readable_while_the_loop_is_stalled(
     assert all(age_s >= 0.05 for age_s in ages)
 
 
+def test_cost_of_watching_is_told(witness: Witness, watchdog: LoopWatchdog) -> None:
+    """The watchdog's own CPU time is read live, and only grows."""
+    costs_s: list[float] = []
+
+    async def main() -> None:
+        watchdog.watch(name="costs")
+        for count in (1, 2):
+            await asyncio.to_thread(witness.wait_for, LoopHeartbeat, count)
+            cost_s = live.read().watchdog_cpu_s
+            assert cost_s is not None
+            costs_s.append(cost_s)
+
+    asyncio.run(main())
+    assert 0 < costs_s[0] <= costs_s[1]
+
+
 def test_shared_watchdog_tells_everybody_once() -> None:
     """Two managers and an ambient observer hear each event of a shared loop exactly once."""
     ambient, first, second = Witness(), Witness(), Witness()

@@ -194,6 +194,9 @@ LOOP_STALLS = _counter(
     "Stalls of a loop; each is counted when it ends or has lasted 1 s.",
 )
 LOOP_STALL_DURATION = _seconds("loop.stall.duration", "loop cause", "How long stalls lasted.", LAG_BUCKETS_S)
+WATCHDOG_CPU_TIME = _counter(
+    "watchdog.cpu.time", "s", "", "CPU time of the thread that watches the loops: what watching costs."
+)
 TELEMETRY_DROPPED = _counter(
     "telemetry.dropped",
     "{item}",
@@ -235,6 +238,7 @@ METRICS: tuple[Metric, ...] = (
     LOOP_HEARTBEAT_AGE,
     LOOP_STALLS,
     LOOP_STALL_DURATION,
+    WATCHDOG_CPU_TIME,
     TELEMETRY_DROPPED,
 )
 """Every metric, in the order of the docs."""
