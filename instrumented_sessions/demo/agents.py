@@ -1,6 +1,6 @@
 """The demonstration's agents without its dashboard, for the compose stack: they report where `OTEL_*` says.
 
-    python -m instrumented_sessions.demo.agents    until a signal; `/metrics` answers on 127.0.0.1:9464
+`python -m instrumented_sessions.demo.agents` runs until a signal; `/metrics` answers on 127.0.0.1:9464.
 """
 
 from __future__ import annotations

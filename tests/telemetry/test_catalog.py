@@ -48,7 +48,7 @@ def test_catalog_holds_exactly_the_promised_metrics() -> None:
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_metric_is_well_formed(metric: Metric) -> None:
-    """Seconds where it is a duration, an age or CPU time, growing buckets on histograms only, a sentence of help."""
+    """Seconds for durations, ages and CPU time, growing buckets on histograms only, a sentence of help."""
     assert (metric.unit == "s") == metric.name.endswith((".duration", ".age", ".lag", ".time"))
     assert bool(metric.buckets) == (metric.kind == "histogram")
     assert list(metric.buckets) == sorted(set(metric.buckets))
