@@ -2,7 +2,7 @@
 # uses into a virtual environment of its own here. PYTHON=/path/to/python3.12 chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers test-fast test-browser picture test-mcp1 test-otel-oldest \
+.PHONY: help demo test check format lint types layers test-slow test-browser picture test-mcp1 test-otel-oldest \
 	test-recipes test-pythons test-locks-full test-model-full bench bench-scenarios bench-scenarios-full bench-stalls bench-stalls-full \
 	bench-telemetry bench-telemetry-full test-collector test-grafana test-grafana-full grafana preview wheel requirements clean
 
@@ -23,10 +23,13 @@ help: ## List the targets
 demo: .venv-demo/.ready ## Run the demonstration; ARGS="--duration 60 --headless" are passed on
 	@.venv-demo/bin/instrumented-sessions demo $(ARGS)
 
-test: .venv/.ready .venv-core/.ready chromium ## Run the tests, and install what they need
-	@.venv/bin/python -m pytest $(TWO) $(ARGS)
+test: .venv/.ready .venv-core/.ready ## Run the tests in under five minutes, and install what they need
+	@.venv/bin/python -m pytest $(TWO) $(FAST) $(ARGS)
 
-check: lint types layers test-fast ## Run the linter, the type checker, the layers and the fast tests
+test-slow: .venv/.ready chromium ## Run what `make test` leaves out: whole programs, storms and a browser
+	@.venv/bin/python -m pytest $(TWO) -m "slow or browser" $(ARGS)
+
+check: lint types layers test ## Run the linter, the type checker, the layers and the tests
 
 format: .venv/.ready ## Format the code
 	@.venv/bin/ruff check --fix-only --quiet $(PATHS); .venv/bin/ruff format $(PATHS)
@@ -40,9 +43,6 @@ types: .venv/.ready ## Check types, strictly
 
 layers: .venv/.ready ## Check that imports never point up
 	@.venv/bin/lint-imports
-
-test-fast: .venv/.ready .venv-core/.ready ## Run the tests that take no more than seconds
-	@.venv/bin/python -m pytest $(TWO) $(FAST) $(ARGS)
 
 test-browser: .venv/.ready chromium ## Run the tests that drive a browser
 	$(call suite,.venv,-m browser)
