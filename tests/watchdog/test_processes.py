@@ -181,8 +181,9 @@ def test_native_code_that_holds_the_gil_is_never_taken_for_a_later_line(start: A
     )
     assert child.finish() == ""
     # A full machine adds stalls that are nobody's; and a starved watchdog cannot tell who kept the GIL.
-    blamed = [report for report in child.reports() if report["cause"] in {"gil", "cpu"}]
-    assert blamed
+    reports = child.reports()
+    blamed = [report for report in reports if report["cause"] in {"gil", "cpu"}]
+    assert blamed or any(report["cause"] in {"starved", "suspended"} for report in reports)
     assert {report["culprit"] for report in blamed} <= {"culprit", None}
 
 
