@@ -52,7 +52,7 @@ class Spans:
     def _requested(self, event: events.SessionRequested) -> None:
         call = self._table.get(WorkKind.CALL, event.call_id)
         base = {**attributes.session(event.key, event.transport_kind), catalog.LIMIT_S: event.limit_s}
-        work = self._start(
+        self._start(
             Work(
                 WorkKind.REQUEST,
                 event.request_id,
@@ -67,8 +67,6 @@ class Spans:
             ),
             context=_under(call),
         )
-        if work is not None and work.span.is_recording():
-            work.span.set_attributes(attributes.party(event.caller))
 
     def _opening(self, event: events.OpeningStarted) -> None:
         request = self._table.get(WorkKind.REQUEST, event.request_id)
@@ -88,7 +86,7 @@ class Spans:
         )
 
     def _called(self, event: events.CallStarted) -> None:
-        work = self._start(
+        self._start(
             Work(
                 WorkKind.CALL,
                 event.call_id,
@@ -102,8 +100,6 @@ class Spans:
             ),
             kind=SpanKind.CLIENT,
         )
-        if work is not None and work.span.is_recording():
-            work.span.set_attributes(attributes.party(event.caller))
 
     def _waiting(self, event: events.LockWaitStarted) -> None:
         kind = WorkKind.CALL if event.lock is LockKind.CALL else WorkKind.OPENING
@@ -133,12 +129,8 @@ class Spans:
             ),
             context=_under(owner),
         )
-        if work is None:
-            return
-        if owner is not None:
+        if work is not None and owner is not None:
             owner.wait = work
-        if work.span.is_recording():
-            work.span.set_attributes(attributes.party(event.owner))
 
     def _stalled(self, event: events.LoopStalled) -> None:
         report = event.report
@@ -187,11 +179,14 @@ class Spans:
         """Start the span of `work`; None when too much is open."""
         if not self._table.has_room():
             return None
+        facts = work.attributes
+        if work.party is not None:  # All at once: the SDK checks and locks for each time it is told.
+            facts = {**facts, **attributes.party(work.party)}
         work.span = self._tracer.start_span(
             work.name,
             context=context,
             kind=kind,
-            attributes=work.attributes,
+            attributes=facts,
             links=work.links,
             start_time=nanoseconds(work.started_at),
         )
