@@ -46,7 +46,7 @@ class CallbackThread:
                 result = function()
                 if inspect.isawaitable(result):
                     asyncio.run(_finish(result))
-            except Exception:
+            except BaseException:  # SystemExit too: the next callbacks are others'.
                 logger.exception("a callback raised")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.request
 from dataclasses import dataclass
@@ -134,5 +135,8 @@ def _of_chain(chain: dict[str, Any]) -> Finding:
 def _get(address: str, path: str) -> Any:
     # Asked directly: the environment's proxies know nothing of this machine's loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(with_scheme(address) + path, timeout=_LIMIT_S) as answer:
-        return json.loads(answer.read(64 * 2**20))
+    try:
+        with opener.open(with_scheme(address) + path, timeout=_LIMIT_S) as answer:
+            return json.loads(answer.read(64 * 2**20))
+    except http.client.HTTPException as error:
+        raise ValueError(f"not an answer by HTTP: {error!r}") from error

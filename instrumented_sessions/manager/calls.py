@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ..errors import SessionBrokenError, SessionClosedError, SessionError
 from ..session import CallBody, Session
-from ..transports.failures import CallFailure, classify_call, unwrap
+from ..transports.failures import CallFailure, classify_call, may_be_the_sessions, unwrap
 from ..vocabulary import Outcome, SessionState
 from .chains import call_name
 from .pool import Pool
@@ -138,6 +138,12 @@ def _raise_unless_not_run(shell: CallShell, call: CallTicket, record: Record, er
         Exception: `error` itself, when it is the server's answer or the program's own.
     """
     failure = classify_call(error)
+    if call.method == "run" and failure in (CallFailure.NOT_RUN, CallFailure.LOST):
+        # A function of the program: what it has sent before may have run, and the error may be its own.
+        if not may_be_the_sessions(error):
+            raise error
+        _lose(shell, call, record, error, others_go_on=failure is CallFailure.NOT_RUN)
+        raise _broken(call, error, may_have_run=True) from unwrap(error)
     if failure is CallFailure.NOT_RUN:
         # The others on this session are on their way to the same answer.
         _lose(shell, call, record, error, others_go_on=True)

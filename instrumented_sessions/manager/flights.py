@@ -76,6 +76,11 @@ class Flights:
 
     def _record(self, ticket: RequestTicket) -> Record:
         record = self._pool.known.get(ticket.key)
+        if record is not None and record.state in (SessionState.COLD, SessionState.BROKEN):
+            target = record.transport
+            if not (target is ticket.transport or target == ticket.transport):
+                self._pool.close_cold(record)  # Its handle belongs to the other target.
+                record = None
         if record is None:
             record = Record(ticket.key, ticket.transport, self._pool.clock)
             record.handle = self._pool.make_handle(record)

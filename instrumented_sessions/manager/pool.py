@@ -160,6 +160,10 @@ class Pool(Book):
         else:
             self._finish_closing(record)
 
+    def close_cold(self, record: Record) -> None:
+        """Close a session without a connection: its key is taken by another target."""
+        self._close_record(record, 0.0)
+
     def _detach(self, record: Record) -> None:
         """Free the key for a new handle, which waits for this one's end."""
         self.known.pop(record.key, None)

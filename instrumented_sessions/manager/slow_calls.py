@@ -64,9 +64,10 @@ class SlowCalls:
                     self._thread = None
                     return
             pause_s = min(map(_report_due, shells))
+            known = set(map(id, shells))
             del shells  # A manager that is closed meanwhile must not live on here.
             with self._changed:
-                if self._shells:
+                if self._shells and known.issuperset(map(id, self._shells)):  # Else one has come meanwhile.
                     self._changed.wait(max(pause_s, _SHORTEST_PAUSE_S))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import deque
 from typing import TypeVar
 
@@ -27,6 +29,9 @@ class Recorder:
         self._lock = threading.Lock()  # Protects the two below.
         self._events: deque[Event] = deque(maxlen=capacity_events)
         self._seen = 0
+        if hasattr(os, "register_at_fork"):
+            reference = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _renew_lock(reference()))
 
     def __repr__(self) -> str:
         return f"<Recorder {len(self._events)} events, {self.dropped} dropped>"
@@ -58,3 +63,9 @@ class Recorder:
         with self._lock:
             self._events.clear()
             self._seen = 0
+
+
+def _renew_lock(recorder: Recorder | None) -> None:
+    """Another thread of the parent may have held it."""
+    if recorder is not None:
+        recorder._lock = threading.Lock()

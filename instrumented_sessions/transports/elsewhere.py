@@ -28,6 +28,8 @@ async def in_thread(function: Callable[[], T], name: str = "instrumented-session
         setter: Callable[[Any], None]
         try:
             outcome, setter = function(), future.set_result
+        except StopIteration as error:  # No future takes one.
+            outcome, setter = RuntimeError(f"the function raised {error!r}"), future.set_exception
         except BaseException as error:
             outcome, setter = error, future.set_exception
         try:
@@ -63,8 +65,14 @@ async def on_loop(
         except RuntimeError:
             pass  # Our loop is closed: nobody waits any more.
 
+    async def call() -> T:
+        try:
+            return await function()
+        except (SystemExit, KeyboardInterrupt) as error:  # They would end the loop, and all that runs on it.
+            raise RuntimeError(f"the function raised {error!r}") from error
+
     def start() -> None:
-        task = asyncio.ensure_future(function())
+        task = asyncio.ensure_future(call())
         tasks.append(task)
         task.add_done_callback(finished)
 

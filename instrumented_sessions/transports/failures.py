@@ -126,6 +126,12 @@ def classify_call(exc: BaseException) -> CallFailure:
     return CallFailure.SERVER
 
 
+def may_be_the_sessions(exc: BaseException) -> bool:
+    """Return whether an error out of the program's own function can come from the session at all."""
+    leaf = unwrap(exc)
+    return isinstance(leaf, _CLOSED) or is_mcp_error(leaf)
+
+
 def session_is_gone(exc: BaseException) -> bool:
     """Return whether the session cannot be used any more after `exc` and must be replaced.
 

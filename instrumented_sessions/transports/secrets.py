@@ -105,7 +105,10 @@ class _Registry(logging.Filter):
                 self._sorted = _longest_first(self._known)
             secrets = self._sorted
         if secrets:
-            text = record.getMessage()
+            try:
+                text = record.getMessage()
+            except Exception:
+                return True  # A format that does not fit: `logging` tells, and nothing was put into the text.
             if (clean := _clean(text, secrets)) != text:
                 record.msg, record.args = clean, None
             if record.exc_info and record.exc_info[1] is not None:

@@ -87,6 +87,8 @@ class Engine:
                 entry.watched.pulse.notify = self._ring
                 entry.watched.pulse.start()
                 self._start()
+        # Under no lock: who reads `live` holds its lock, and then asks for the registry's.
+        live.register(self)
         self._ring()
 
     def unwatch(self, loop: Any, subscription: Subscription) -> None:
@@ -145,7 +147,6 @@ class Engine:
                 self._fail("could not start its thread")  # The next loop to be watched tries again.
             else:
                 self._thread = thread
-                live.register(self)
 
     def _ring(self) -> None:
         """Wake the thread."""

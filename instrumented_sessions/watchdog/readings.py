@@ -48,6 +48,9 @@ def heartbeat_ages_s(registry: Registry) -> dict[str, float]:
     for entry in registry:
         pulse = entry.watched.pulse
         if pulse.is_running and not pulse.has_ended:
-            age = max(now - pulse.slot.beats[pulse.slot.index], 0.0)
+            beat = pulse.slot.beats[pulse.slot.index]
+            if not beat:
+                continue  # It runs again, and its first beat is still to come.
+            age = max(now - beat, 0.0)
             ages[entry.watched.name] = max(age, ages.get(entry.watched.name, 0.0))
     return ages

@@ -95,6 +95,8 @@ class Registry:
             self.subscriptions.add(subscription)
             entry, new = self.entries.get(id(loop)), None
             if entry is None or entry.loop() is not loop:
+                if entry is not None:
+                    self.part_with(entry)  # That loop is gone, and this one has its id.
                 entry = new = self._enter(loop, subscription, name)
             entry.subscriptions.add(subscription)
             if entry.watched.given_name is None:

@@ -77,6 +77,8 @@ class WatchedLoop:
         self._run_delay_at = float("-inf")
         self._look_by = float("-inf")
         self._stall: Stall | None = None
+        self._away = False
+        self._back_at = float("-inf")  # When the loop was first seen running again.
         self._budget = DetailBudget()
         self._looks = 0
         self._busy_looks: Counter[str] = Counter()
@@ -133,9 +135,14 @@ class WatchedLoop:
         if self.pulse.has_ended:
             return events, None
         if not self.pulse.is_running:
+            self._away = True
             self.pulse.pause()
             self._watch.settle()
             return events + self._give_up(turn.now), turn.now + self.pulse.interval_s + self.threshold_s
+        if self._away:
+            self._away, self._back_at = False, turn.now
+        if mark.due < self._back_at:  # That timer was due while the loop did not run at all.
+            mark = mark._replace(due=self._back_at)
         if self._stall is not None and self._stall.due != mark.due:
             events += self._give_up(turn.now)
         look = self._watch.look(turn.now, mark.due)

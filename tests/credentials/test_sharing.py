@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from instrumented_sessions import SessionManager, TransportConflictError
+from instrumented_sessions import SessionClosedError, SessionManager, SessionState, TransportConflictError
+from instrumented_sessions.testing import FakeTransport
 from instrumented_sessions.transports import StdioTransport, StreamableHTTPTransport, sdk
 from tests import servers
+from tests.manager.test_doors import until
 from tests.manager.wires import Door, text
 
 
@@ -116,3 +118,22 @@ async def test_function_rotates_a_token_with_each_opening(
     await door.close_session(manager, transport)
     assert await token(await door.session(manager, transport)) == "token-3"
     assert sum(manager.statistics().sessions.values()) == 2
+
+
+async def test_handle_of_a_cold_session_never_serves_another_credential(
+    manager: SessionManager, door: Door
+) -> None:
+    """Its id may go to another target while it has no connection; the handle that was kept is closed."""
+    first = FakeTransport("one", tools={"who": lambda: "first"})
+    second = FakeTransport("one", tools={"who": lambda: "second"})
+    kept = await door.session(manager, first)
+    first.lose(ConnectionResetError())
+    await until(lambda: kept.state is SessionState.BROKEN)
+    other = await door.session(manager, second)
+    assert other is not kept
+    assert text(await door.call_tool(other, "who")) == "second"
+    assert await door.session(manager, second) is other
+    with pytest.raises(SessionClosedError):
+        await door.call_tool(kept, "who")
+    with pytest.raises(TransportConflictError):
+        await door.session(manager, first)

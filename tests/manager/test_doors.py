@@ -12,6 +12,7 @@ import pytest
 from instrumented_sessions import (
     BlockingCallError,
     PortalClosedError,
+    SessionBrokenError,
     SessionClosedError,
     SessionManager,
     SessionOpenError,
@@ -31,6 +32,7 @@ from instrumented_sessions.events import (
 )
 from instrumented_sessions.telemetry.recorder import Recorder
 from instrumented_sessions.testing import FakeTransport
+from instrumented_sessions.transports.failures import NotSent
 from instrumented_sessions.vocabulary import OpenFailure, Outcome, Phase
 
 from .wires import LIMIT_S, Door, Wire, in_thread, text
@@ -408,3 +410,26 @@ async def until(condition: Any) -> None:
     with anyio.fail_after(LIMIT_S):
         while not condition():
             await anyio.sleep(0.001)
+
+
+async def test_function_that_is_run_is_never_run_again(manager: SessionManager, door: Door) -> None:
+    """What it sent before may have run; and an error of its own work elsewhere is no loss of the session."""
+    paid: list[str] = []
+    session = await door.session(manager, FakeTransport(tools={"pay": lambda: paid.append("once") or "ok"}))
+
+    async def fails_elsewhere(client: Any) -> None:
+        await client.call_tool("pay", {})
+        raise ConnectionRefusedError("the program's own database")
+
+    with pytest.raises(ConnectionRefusedError, match="own database"):
+        await door.run(session, fails_elsewhere)
+    assert (paid, session.generation, session.state) == (["once"], 1, SessionState.READY)
+
+    async def finds_the_session_gone(client: Any) -> None:
+        await client.call_tool("pay", {})
+        raise NotSent
+
+    with pytest.raises(SessionBrokenError) as caught:
+        await door.run(session, finds_the_session_gone)
+    assert caught.value.may_have_run
+    assert paid == ["once", "once"]

@@ -10,6 +10,7 @@ import pytest
 
 from instrumented_sessions import SessionManager, Settings
 from instrumented_sessions.events import CallBecameSlow, CallEnded, Event
+from instrumented_sessions.manager import slow_calls
 from instrumented_sessions.telemetry.recorder import Recorder
 from instrumented_sessions.testing import FakeTransport
 from instrumented_sessions.vocabulary import Outcome, Phase
@@ -140,3 +141,26 @@ def test_two_managers_share_the_thread_that_reports() -> None:
         (reporter,) = reporters()
     reporter.join(LIMIT_S)
     assert not reporter.is_alive()
+
+
+def test_manager_that_comes_while_others_are_looked_at_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread does not sleep for the first one's pause when a second one has come meanwhile."""
+    slow, seen = slow_calls.SlowCalls(), threading.Event()
+    first, second = object(), object()
+
+    def report_due(shell: object) -> float:
+        if shell is first:
+            slow.watch(second)  # type: ignore[arg-type]
+            return 3600.0
+        seen.set()
+        return 3600.0
+
+    monkeypatch.setattr(slow_calls, "_report_due", report_due)
+    slow.watch(first)  # type: ignore[arg-type]
+    try:
+        assert seen.wait(LIMIT_S)
+    finally:
+        slow.unwatch(first)  # type: ignore[arg-type]
+        slow.unwatch(second)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import pytest
 
 from instrumented_sessions import events
 from instrumented_sessions.observer import Announcer
-from instrumented_sessions.telemetry.recorder import Recorder
+from instrumented_sessions.telemetry.recorder import Recorder, _renew_lock
 
 from . import story
 
@@ -57,3 +57,12 @@ def test_capacity_below_one_is_refused() -> None:
     """A recorder that can keep nothing is a mistake."""
     with pytest.raises(ValueError, match="capacity_events"):
         Recorder(capacity_events=0)
+
+
+def test_recorder_of_a_forked_child_has_a_lock_of_its_own() -> None:
+    """Another thread of the parent may have held it, and does not run in the child."""
+    recorder = Recorder()
+    with recorder._lock:
+        _renew_lock(recorder)
+        recorder.on_event(story.called(1))
+    assert len(recorder.events) == 1

@@ -109,3 +109,14 @@ def test_loop_is_watched_until_nobody_wants_it(registry: Registry, loop: Any) ->
     registry.unwatch(loop, two)
     registry.drop(two)
     assert not registry.told.is_set()
+
+
+def test_loop_with_the_id_of_one_that_is_gone_takes_its_place(registry: Registry, loop: Any) -> None:
+    """The entry of the old one is parted with, and its heartbeats have their slot back."""
+    old = registry.watch(loop, subscription(1.0, 0.1), "old")
+    assert old is not None
+    old.loop = lambda: None  # As when it was collected.
+    new = registry.watch(loop, subscription(1.0, 0.1), "new")
+    assert new is not None
+    assert [entry.watched.given_name for entry in registry] == ["new"]
+    assert old.watched.pulse.has_ended or not old.watched.pulse.is_running

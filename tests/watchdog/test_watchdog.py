@@ -27,6 +27,7 @@ from instrumented_sessions.watchdog import (
     watch_loop,
     watched,
 )
+from instrumented_sessions.watchdog.engine import ENGINE
 from instrumented_sessions.watchdog.stall import DetailBudget
 
 PATIENCE_S = 60.0
@@ -217,10 +218,42 @@ def test_loop_that_does_not_run_is_not_stalled(witness: Witness, watchdog: LoopW
         assert "paused" not in live.read().heartbeat_age_s
         if sys.platform.startswith("linux"):
             assert "paused" not in heartbeat_ages(os.getpid())
+
+        async def first_step() -> None:
+            assert "paused" not in live.read().heartbeat_age_s  # Its first beat is still to come.
+
+        loop.run_until_complete(first_step())
         loop.run_until_complete(asyncio.sleep(0.05))
     finally:
         loop.close()
     assert witness.blaming() == []
+
+
+def test_watching_needs_no_lock_that_a_reader_waits_for(
+    watchdog: LoopWatchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads holds the lock of `live` and asks for the registry's: taken the other way they never end."""
+    free: list[bool] = []
+
+    def register(source: Any) -> None:
+        lock = ENGINE._registry.lock
+
+        def ask() -> None:
+            if lock.acquire(timeout=PATIENCE_S / 10):
+                lock.release()
+                free.append(True)
+
+        in_thread(ask).join(PATIENCE_S)
+        real(source)
+
+    real = live.register
+    monkeypatch.setattr(live, "register", register)
+
+    async def main() -> None:
+        watchdog.watch(name="asked")
+
+    asyncio.run(main())
+    assert free
 
 
 def test_loop_without_a_name_is_called_after_its_thread(witness: Witness, watchdog: LoopWatchdog) -> None:

@@ -94,6 +94,7 @@ class DumpOnSignal:
         self.number = number
         self._explain = explain
         self._thread: threading.Thread | None = None
+        self._read = self._write = -1
         signal.signal(number, self._handle)
         self._start()
 
@@ -108,7 +109,9 @@ class DumpOnSignal:
             ours = theirs == self._handle
             # One that was set since has been undone by the line before the last.
             signal.signal(self.number, signal.SIG_DFL if ours or theirs is None else theirs)
-        os.close(self._write)  # The thread sees the end of the pipe.
+        write = self._write
+        self._write = -1
+        os.close(write)  # The thread sees the end of the pipe.
         thread.join(timeout_s)
 
     def on_event(self, event: Event) -> None:
@@ -139,6 +142,10 @@ class DumpOnSignal:
             faulthandler.register(self.number, file=file, all_threads=False, chain=not is_blocked)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._write < 0:  # Closed by a thread that could not give the signal back.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         try:
             os.write(self._write, b"\n")
         except OSError:

@@ -31,6 +31,7 @@ SERVICE = "instrumented-sessions diagnostics"
 
 THREAD_NAME = "instrumented-sessions-diagnostics"
 _OFF = frozenset({"none", "off", "false", "no"})
+_REST_S = 0.1
 _REQUEST_LIMIT_S = 10.0
 _TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -151,11 +152,15 @@ class _Server(ThreadingHTTPServer):
             except OSError:
                 if self.socket.fileno() < 0:
                     return
+                self._ending.wait(_REST_S)  # Out of descriptors, as sick agents are: do not spin.
                 continue
             if self._ending.is_set():
                 self.shutdown_request(request)
             else:
-                self.process_request(request, address)
+                try:
+                    self.process_request(request, address)
+                except RuntimeError:  # The system gives no thread.
+                    self.shutdown_request(request)
 
     def wake_to_end(self, timeout_s: float) -> None:
         """Let `serve` return."""

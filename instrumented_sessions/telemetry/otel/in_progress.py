@@ -94,7 +94,10 @@ class Reporter:
                 return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # The system gives no thread; the next work tries again.
+                    self._thread = None
             elif due < self._wakes_at:
                 self._changed.notify()
 
