@@ -15,11 +15,11 @@ from instrumented_sessions.events import LoopStalled
 from instrumented_sessions.integrations.auto.instrumentation import Instrumentation
 from instrumented_sessions.observer import AMBIENT
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 class Stalled:
-    """Blocks its loop until the watchdog has told of it."""
+    """Blocks its loop until the watchdog has named the line; on a full machine it may blame nobody at first."""
 
     def __init__(self) -> None:
         self.told = threading.Event()
@@ -29,7 +29,8 @@ class Stalled:
     def on_event(self, event: Any) -> None:
         if isinstance(event, LoopStalled):
             self.reports.append(event.report)
-            self.told.set()
+            if event.report.culprit is not None:
+                self.told.set()
 
     async def on_asyncio(self) -> None:
         await asyncio.sleep(0)
@@ -71,8 +72,8 @@ def test_stall_of_a_loop_that_nobody_watches_is_told(
             thread.join(LIMIT_S)
     finally:
         AMBIENT.remove(stalled)
-    assert stalled.reports[0].loop == where
-    assert stalled.reports[0].culprit.function.startswith("on_")
+    assert stalled.reports[-1].loop == where
+    assert stalled.reports[-1].culprit.function.startswith("on_")
 
 
 def test_stall_that_lasts_is_explained(instrumented: Instrumentation) -> None:
