@@ -19,7 +19,7 @@ LIMIT_S = 60.0
 
 
 class Stalled:
-    """Blocks its loop until the watchdog has named the line; on a full machine it may blame nobody at first."""
+    """Blocks its loop until its line is named; on a full machine nobody may be blamed at first."""
 
     def __init__(self) -> None:
         self.told = threading.Event()
