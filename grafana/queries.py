@@ -100,13 +100,14 @@ def reporting() -> str:
 def appeared(metric: Metric, by: str, window: str, *matchers: str, rules: bool = False) -> str:
     """Return how much a rare counter grew, its very first count included.
 
-    `increase` sees nothing when a series begins at 1: there is no 0 before it. So a series that was not
-    there in the window before counts with its value.
+    `increase` sees nothing when a series begins at 1: there is no 0 before it. So a series that did not
+    have its value in the day before counts with it; a gap in scraping is no beginning.
     """
     one = series(metric, *matchers, rules=rules)
     return (
         f"sum by ({by}) ((increase({one}[{window}]) > 0) or "
-        f"(last_over_time({one}[{window}]) unless last_over_time({one}[{window}] offset {window})))"
+        f"(last_over_time({one}[{window}]) unless "
+        f"last_over_time({one}[{window}]) == last_over_time({one}[1d] offset {window})))"
     )
 
 

@@ -117,6 +117,8 @@ CASES = [
     Case("a failed scrape long after a deadlock", "DeadlockDetected",
          {DEADLOCK: "2x60 stale 2x60"},
          {"15m": False, "15m15s": False, "20m": False, "20m15s": False}),
+    Case("an outage of Prometheus after a deadlock", "DeadlockDetected",
+         {DEADLOCK: "2x40 _x60 2x60"}, {"9m": False, "25m30s": False, "27m": False, "35m": False}),
     Case("no deadlock", "DeadlockDetected", {BEAT: "0.1x40"}, {"5m": False}),
     Case("too many wait", "LockSaturated", {WAITED_FOR: "0+60x60"}, {"4m": False, "11m": True}),
     Case("some wait", "LockSaturated", {WAITED_FOR: "0+30x60"}, {"11m": False}),
