@@ -19,6 +19,7 @@ class CollectorProbe:
         self._pauses: deque[tuple[float, float]] = deque(maxlen=64)
 
     def __enter__(self) -> None:
+        self._since = None
         gc.callbacks.append(self._on_collection)
 
     def __exit__(self, *exc_info: object) -> None:
@@ -28,6 +29,7 @@ class CollectorProbe:
         """Take no more notes."""
         if self._on_collection in gc.callbacks:
             gc.callbacks.remove(self._on_collection)
+        self._since = None  # The end of a collection that runs now will not be told.
 
     def between_s(self, start: float, end: float) -> float:
         """Return how long the collector ran between two instants of the monotonic clock, in seconds."""

@@ -119,3 +119,13 @@ def test_collector_is_timed_while_it_runs_and_after() -> None:
     assert 0 < probe.between_s(start, end) <= end - start
     assert probe.between_s(end, end + 1) == 0.0
     assert len(heap) == 300_000
+
+
+def test_collection_whose_end_is_not_told_does_not_last_for_ever() -> None:
+    """The watchdog's thread may end while another thread collects, and start again later."""
+    probe = CollectorProbe()
+    with probe:
+        probe._on_collection("start", {})
+    with probe:
+        now = time.monotonic()
+        assert probe.between_s(now - 10.0, now) == 0.0
