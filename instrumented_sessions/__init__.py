@@ -16,7 +16,8 @@ from .errors import (
 )
 from .events import StallReport
 from .manager import ManagerStatistics, SessionManager, TransportStatistics
-from .observer import Observer, Queued
+from .observer import Observer
+from .queued import Queued
 from .session import Session
 from .settings import Settings
 from .telemetry import otel as _otel

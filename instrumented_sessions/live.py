@@ -6,6 +6,7 @@ time, from its own thread, also while every loop is stalled.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import Counter
@@ -86,6 +87,9 @@ def reset() -> None:
     _sources.clear()
     _retired_hits.clear()
     _retired_dropped.clear()
+
+
+os.register_at_fork(after_in_child=reset)
 
 
 def explain(id: int) -> BlockingChain | None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
-from . import live
 from .events import Event
 
 logger = logging.getLogger(__name__)
@@ -165,9 +163,12 @@ def announce_everywhere(event: Event) -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Replace the lock: one of the parent's other threads may have held it."""
+    """Replace the locks: one of the parent's other threads may have held them."""
     global _everybody_lock
     _everybody_lock = threading.Lock()
+    for announcer in (AMBIENT, *(reference() for reference in _everybody)):
+        if announcer is not None:
+            announcer._lock = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -185,57 +186,3 @@ def read_trace_ids_with(reader: Callable[[], str | None] | None) -> None:
 def current_trace_id() -> str | None:
     """Return the trace of the calling code; None when nothing traces it."""
     return _trace_id_reader() if _trace_id_reader is not None else None
-
-
-class Queued:
-    """Give a slow observer a bounded queue and a thread of its own.
-
-    Events that find the queue full are dropped; the program never waits. They are counted in `dropped` and
-    in the metric `instrumented_sessions.telemetry.dropped`, under the observer's class.
-
-    Args:
-        observer: Who is told, on the thread of this queue.
-        capacity: How many events may wait. Default 10,000.
-    """
-
-    def __init__(self, observer: Observer, *, capacity: int = 10_000) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be 1 or more; got {capacity!r}")
-        self.observer = observer
-        self.dropped = 0
-        """How many events found the queue full."""
-        self._queue: queue.Queue[Event | None] = queue.Queue(capacity)
-        self._closed = False
-        self._thread = threading.Thread(
-            target=self._run, name=f"instrumented-sessions-queue-{type(observer).__name__}", daemon=True
-        )
-        self._thread.start()
-        live.register(self)
-
-    def read_live(self) -> live.Reading:
-        """Return how many events were dropped; called by `live`."""
-        return live.Reading(dropped={type(self.observer).__name__: self.dropped} if self.dropped else {})
-
-    def on_event(self, event: Event) -> None:
-        """Queue `event`, or drop and count it."""
-        if self._closed:
-            return
-        try:
-            self._queue.put_nowait(event)
-        except queue.Full:
-            self.dropped += 1
-
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Deliver what is queued, for at most `timeout_s` seconds, and end the thread."""
-        self._closed = True
-        live.retire(self)
-        try:
-            self._queue.put(None, timeout=timeout_s)
-        except queue.Full:
-            return
-        self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        announcer = Announcer([self.observer])
-        while (event := self._queue.get()) is not None:
-            announcer.announce(event)

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias
@@ -112,20 +113,40 @@ def name_of(task: Any) -> str:
     return name
 
 
+_LOOK_AGAIN_S = 1.0
+"""How long a signal may go unnoticed, in seconds. The interpreter handles signals on the main thread, and a
+wait there ends early only for one that is delivered to this thread while it waits: not for one that another
+thread has got, nor for one that came just before."""
+
+
 class ThreadParker:
     """Parks a thread that runs no loop; Ctrl-C reaches it."""
 
     def __init__(self) -> None:
         self.caller = Caller()
-        self._gate = threading.Semaphore(0)
+        # No Semaphore, which is Python: Ctrl-C inside it can leave it locked, and who wakes would hang.
+        self._gate = threading.Lock()
+        self._gate.acquire()
 
     def wake(self) -> None:
         """End the wait; from any thread."""
-        self._gate.release()
+        try:
+            self._gate.release()
+        except RuntimeError:
+            pass  # It was woken already.
 
     def park(self, timeout_s: float) -> bool:
         """Wait; returns whether it was woken within `timeout_s` seconds."""
-        return self._gate.acquire(timeout=min(timeout_s, threading.TIMEOUT_MAX))
+        timeout_s = min(timeout_s, threading.TIMEOUT_MAX)
+        if threading.current_thread() is not threading.main_thread():
+            return self._gate.acquire(timeout=timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            remaining_s = deadline - time.monotonic()
+            if self._gate.acquire(timeout=max(0.0, min(remaining_s, _LOOK_AGAIN_S))):
+                return True
+            if remaining_s <= _LOOK_AGAIN_S:
+                return False
 
 
 class AsyncioParker:

@@ -8,12 +8,16 @@ import logging
 import os
 import select
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
 from .errors import PortalClosedError
 
 logger = logging.getLogger(__name__)
+
+_UNWIND_S = 1.0
+"""How long cancelled tasks may take when the loop ends, in seconds."""
 
 
 class Portal:
@@ -87,8 +91,9 @@ class Portal:
     def stop(self) -> None:
         """Let the loop and the thread end; returns at once."""
         self._stopping = True
+        if self.loop is None:
+            return
         try:
-            assert self.loop is not None
             self.loop.call_soon_threadsafe(self.loop.stop)
         except RuntimeError:
             logger.debug("%s has ended by itself", self._name)
@@ -123,6 +128,7 @@ class Portal:
             if not self._stopping:
                 logger.error("the portal's loop ended unexpectedly: %r", reason)
                 self._on_death(reason)
+            self._stopping = True
             _finish(loop)
             with self._lock:
                 self._ended = True
@@ -132,12 +138,14 @@ class Portal:
 
 def _finish(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what is left, let it unwind for a moment, and close the loop quietly."""
+    deadline = time.monotonic() + _UNWIND_S
     try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            _, left = loop.run_until_complete(asyncio.wait(left, timeout=1.0))
+        while (left := asyncio.all_tasks(loop)) and time.monotonic() < deadline:
+            # Again: what was posted last begins only while the others unwind.
+            for task in left:
+                task.cancel()
+            remaining_s = max(0.0, deadline - time.monotonic())
+            loop.run_until_complete(asyncio.wait(left, timeout=remaining_s))
         for task in left:
             # It swallows its cancellation, and was reported by who left it behind.
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # As asyncio.gather does.

@@ -12,6 +12,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -149,8 +150,9 @@ class SessionManager:
             return handle
         self._guard("session()", "asession()", SessionKey(transport.id, conversation))
         parker = ThreadParker()
-        ticket = self._ask(transport, conversation, limit_s, parker)
+        portal, ticket = self._request_of(transport, conversation, limit_s, parker)
         try:
+            self._ask(portal, ticket, parker)
             self._park(parker, ticket)
         finally:
             self._conclude_request(ticket)
@@ -162,8 +164,9 @@ class SessionManager:
         if handle is not None:
             return handle
         parker = async_parker()
-        ticket = self._ask(transport, conversation, limit_s, parker)
+        portal, ticket = self._request_of(transport, conversation, limit_s, parker)
         try:
+            self._ask(portal, ticket, parker)
             await self._apark(parker, ticket)
         finally:
             self._conclude_request(ticket)
@@ -178,23 +181,21 @@ class SessionManager:
         handle._hit()
         return handle
 
-    def _ask(
-        self,
-        transport: Any,
-        conversation: str,
-        limit_s: float,
-        parker: Parker,
-    ) -> RequestTicket:
+    # A ticket is made first and sent inside the `try` that concludes it: Ctrl-C may come at any line.
+
+    def _request_of(
+        self, transport: Any, conversation: str, limit_s: float, parker: Parker
+    ) -> tuple[Portal, RequestTicket]:
         portal = self._running_portal()
         self._watch_caller(parker)
-        ticket = RequestTicket(
-            transport, conversation, parker.wake, parker.caller.party, SYSTEM_CLOCK.monotonic(), limit_s
-        )
+        now = SYSTEM_CLOCK.monotonic()
+        return portal, RequestTicket(transport, conversation, parker.wake, parker.caller.party, now, limit_s)
+
+    def _ask(self, portal: Portal, ticket: RequestTicket, parker: Parker) -> None:
         self._introduce(ticket, parker.caller)
         self._shell.announce_requested(ticket)
-        if limit_s > 0:
+        if ticket.limit_s > 0:
             self._post(portal, ticket, self._shell.request, ticket)
-        return ticket
 
     def _conclude_request(self, ticket: RequestTicket) -> None:
         if ticket.claim():
@@ -226,8 +227,9 @@ class SessionManager:
         self._guard(f"{door}()", f"a{door}()", session.key)
         parker = ThreadParker()
         tell = progress_for_thread(work.progress, self._callbacks) if work.progress is not None else None
-        call = self._start_call(session, work, limit_s, parker, tell)
+        portal, call = self._call_of(session, work, limit_s, parker)
         try:
+            self._start_call(portal, call, work, parker, tell)
             self._park(parker, call)
         finally:
             self._conclude_call(call)
@@ -238,21 +240,17 @@ class SessionManager:
         limit_s = _limit(timeout_s, self.settings.call_timeout_s)
         parker = async_parker()
         tell = progress_for_loop(work.progress, parker) if work.progress is not None else None
-        call = self._start_call(session, work, limit_s, parker, tell)
+        portal, call = self._call_of(session, work, limit_s, parker)
         try:
+            self._start_call(portal, call, work, parker, tell)
             await self._apark(parker, call)
         finally:
             self._conclude_call(call)
         return self._result_of(call)
 
-    def _start_call(
-        self,
-        session: Session,
-        work: CallWork,
-        limit_s: float,
-        parker: Parker,
-        tell: Any,
-    ) -> CallTicket:
+    def _call_of(
+        self, session: Session, work: CallWork, limit_s: float, parker: Parker
+    ) -> tuple[Portal, CallTicket]:
         if session.state is SessionState.CLOSED:
             raise SessionClosedError(
                 f"session {session.key} was closed; ask the manager for a new one", key=session.key
@@ -269,12 +267,16 @@ class SessionManager:
             limit_s,
         )
         call.method, call.target, call.session = work.method, work.target, session
+        return portal, call
+
+    def _start_call(
+        self, portal: Portal, call: CallTicket, work: CallWork, parker: Parker, tell: Any
+    ) -> None:
         self._introduce(call, parker.caller)
-        if 0 < self.settings.slow_call_threshold_s < limit_s:
+        if 0 < self.settings.slow_call_threshold_s < call.limit_s:
             SLOW_CALLS.watch(self._shell)
-        if limit_s > 0:
-            self._post(portal, call, self._shell.start_call, call, session, work, tell)
-        return call
+        if call.limit_s > 0:
+            self._post(portal, call, self._shell.start_call, call, work, tell)
 
     def _conclude_call(self, call: CallTicket) -> None:
         if call.claim():
@@ -304,46 +306,44 @@ class SessionManager:
             SessionTimeoutError: It has not ended within the limit; it ends later.
             BlockingCallError: This thread runs an event loop.
         """
-        ticket_and_parker = self._begin_close_session(transport, conversation, timeout_s, blocking=True)
-        if ticket_and_parker is not None:
-            ticket, parker = ticket_and_parker
-            assert isinstance(parker, ThreadParker)
-            try:
-                self._park(parker, ticket)
-            finally:
-                self._shell.tickets.pop(ticket, None)
-            self._result_of_close(ticket)
+        limit_s = _limit(timeout_s, self.settings.close_timeout_s)
+        _check_target(transport, conversation)
+        self._guard("close_session()", "aclose_session()", SessionKey(transport.id, conversation))
+        if self._portal is None:
+            return  # Nothing was ever opened.
+        parker = ThreadParker()
+        ticket = self._close_of(transport, conversation, limit_s, parker)
+        try:
+            self._ask_to_close(self._portal, ticket, parker)
+            self._park(parker, ticket)
+        finally:
+            self._shell.tickets.pop(ticket, None)
+        self._result_of_close(ticket)
 
     async def aclose_session(
         self, transport: Any, conversation: str = "default", *, timeout_s: float | None = None
     ) -> None:
         """Drain one session and close its handle without blocking the loop; as `close_session`."""
-        ticket_and_parker = self._begin_close_session(transport, conversation, timeout_s, blocking=False)
-        if ticket_and_parker is not None:
-            ticket, parker = ticket_and_parker
-            assert not isinstance(parker, ThreadParker)
-            try:
-                await self._apark(parker, ticket)
-            finally:
-                self._shell.tickets.pop(ticket, None)
-            self._result_of_close(ticket)
-
-    def _begin_close_session(
-        self, transport: Any, conversation: str, timeout_s: float | None, *, blocking: bool
-    ) -> tuple[CloseTicket, Parker] | None:
         limit_s = _limit(timeout_s, self.settings.close_timeout_s)
         _check_target(transport, conversation)
-        if blocking:
-            self._guard("close_session()", "aclose_session()", SessionKey(transport.id, conversation))
-        portal = self._portal
-        if portal is None:
-            return None  # Nothing was ever opened.
-        parker = ThreadParker() if blocking else async_parker()
+        if self._portal is None:
+            return  # Nothing was ever opened.
+        parker = async_parker()
+        ticket = self._close_of(transport, conversation, limit_s, parker)
+        try:
+            self._ask_to_close(self._portal, ticket, parker)
+            await self._apark(parker, ticket)
+        finally:
+            self._shell.tickets.pop(ticket, None)
+        self._result_of_close(ticket)
+
+    def _close_of(self, transport: Any, conversation: str, limit_s: float, parker: Parker) -> CloseTicket:
         now = SYSTEM_CLOCK.monotonic()
-        ticket = CloseTicket(transport, conversation, parker.wake, parker.caller.party, now, limit_s)
+        return CloseTicket(transport, conversation, parker.wake, parker.caller.party, now, limit_s)
+
+    def _ask_to_close(self, portal: Portal, ticket: CloseTicket, parker: Parker) -> None:
         self._introduce(ticket, parker.caller)
         self._post(portal, ticket, self._shell.close_session, ticket)
-        return ticket, parker
 
     def _result_of_close(self, ticket: CloseTicket) -> None:
         if ticket.error is not None:
@@ -513,8 +513,13 @@ class SessionManager:
 
     def _start_portal(self) -> None:
         portal = Portal(self._name, self._portal_died)
-        portal.start()
-        portal.post(self._shell.start)
+        portal.when_ended(partial(self._shell.portal_ended, portal))
+        try:
+            portal.start()
+            portal.post(self._shell.start)
+        except BaseException:
+            portal.stop()  # Interrupted; its thread may run.
+            raise
         self._portal = portal
         if self._watch is None:
             self._watch = self._subscribe(self._observers)
@@ -553,10 +558,12 @@ class SessionManager:
         self._shell.tickets[ticket] = None
 
     def _post(self, portal: Portal, ticket: Ticket, function: Any, *args: Any) -> None:
+        ticket.portal = portal
         try:
             portal.post(function, *args)
-        except PortalClosedError:
-            ticket.claim()
+        except PortalClosedError as error:
+            if ticket.claim():
+                ticket.outcome, ticket.error = Outcome.REFUSED, error
             self._shell.tickets.pop(ticket, None)
             raise
 
@@ -660,14 +667,16 @@ def _close_all() -> None:
 def _after_fork_in_child() -> None:
     """The child has none of the parent's threads; it opens its own sessions."""
     for manager in list(_managers):
-        if manager._end is None:
-            records = list(manager._shell.pool.known.values())
-            manager._reset()
-            for record in records:
-                record.forget()
-                manager._shell.pool.known[record.key] = record  # Its handle is the child's, too.
-    live.reset()
-    for manager in list(_managers):
+        if manager._ended:
+            continue
+        end, records = manager._end, list(manager._shell.pool.known.values())
+        manager._reset()
+        if end is not None:  # The parent was closing it: here it is closed.
+            manager._end, manager._ended = end, True
+            continue
+        for record in records:
+            record.forget()
+            manager._shell.pool.known[record.key] = record  # Its handle is the child's, too.
         live.register(manager)
 
 

@@ -143,6 +143,8 @@ class Ticket:
         self.inside: Opening | None = None
         """The opening whose own work asks, if one does."""
         self.trace_id: str | None = None
+        self.portal: Any = None
+        """The portal it was sent to."""
         self.asked_at = now
         """Monotonic seconds."""
         self.deadline = now + limit_s

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..chain import BlockingChain
 from ..clock import Clock
-from ..errors import SessionError, SessionOpenError
+from ..errors import PortalClosedError, SessionError, SessionOpenError
 from ..events import CallEnded, CallStarted, Event, OpeningStarted, SessionAcquired, SessionRequested
 from ..observer import AMBIENT, Announcer
 from ..parking import AsyncioParker
@@ -322,7 +322,7 @@ class Shell:
 
     # -- calls ----------------------------------------------------------------------------------
 
-    def start_call(self, call: CallTicket, session: Session, work: CallWork, tell_progress: Any) -> None:
+    def start_call(self, call: CallTicket, work: CallWork, tell_progress: Any) -> None:
         """Begin a call, in a copy of the caller's context."""
         if not call.open:
             return  # It left before it was heard.
@@ -331,11 +331,13 @@ class Shell:
         self.announce(self._call_started(call))
         timer = loop.call_later(max(0.0, call.deadline - self.clock.monotonic()), self._call_timed_out, call)
         call.task = loop.create_task(
-            perform(self, call, session, work.body, tell_progress), name=f"call {work.method} {call.key}"
+            perform(self, call, call.session, work.body, tell_progress), name=f"call {work.method} {call.key}"
         )
 
         def ended(task: asyncio.Task[None]) -> None:
             timer.cancel()
+            if not call.finished:  # Cancelled before its first step.
+                self.finish_call(call, Outcome.REFUSED, error=_portal_ended(call))
             self.pool.calls.pop(call, None)
             self._check_closed()
 
@@ -476,6 +478,17 @@ class Shell:
         self._connections.clear()
         self._check_closed(force=True)
 
+    def portal_ended(self, portal: Any) -> None:
+        """The loop is closed: refuse what was sent to it and not heard any more."""
+        for ticket in list(self.tickets):
+            if ticket.portal is not portal:
+                continue
+            if isinstance(ticket, CallTicket) and ticket in self.pool.calls:
+                self.pool.calls.pop(ticket)
+                self.finish_call(ticket, Outcome.REFUSED, error=_portal_ended(ticket))
+            elif ticket.claim():
+                ticket.settle(Outcome.REFUSED, error=_portal_ended(ticket))
+
     # -- helpers --------------------------------------------------------------------------------
 
     def _scope(self, event: Event) -> AbstractContextManager[object]:
@@ -502,6 +515,10 @@ class Shell:
         shortest = min(self.settings.idle_timeout_s, self.settings.max_lifetime_s or float("inf"))
         pause_s = min(_SWEEP_MAX_S, max(_SWEEP_MIN_S, shortest / 10))
         asyncio.get_running_loop().call_later(pause_s, self._sweep)
+
+
+def _portal_ended(ticket: Ticket) -> PortalClosedError:
+    return PortalClosedError("the manager's portal ended before it took this", key=ticket.key)
 
 
 def _is_tool_error(call: CallTicket, value: Any) -> bool:

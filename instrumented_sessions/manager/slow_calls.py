@@ -31,7 +31,10 @@ class SlowCalls:
 
     def reset(self) -> None:
         """Begin anew; called in the child after a fork, where the thread does not run."""
-        self._changed = threading.Condition()  # Protects the two below.
+        # Protects the two below. Callers take the lock itself: Ctrl-C in a condition's `__enter__`,
+        # which is Python, would leave it taken for ever.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._shells: dict[Shell, None] = {}
         self._thread: threading.Thread | None = None
 
@@ -39,7 +42,7 @@ class SlowCalls:
         """Report the slow calls of a manager; again has no effect."""
         if shell in self._shells:
             return
-        with self._changed:
+        with self._lock:
             self._shells[shell] = None
             self._changed.notify()
             if self._thread is None:
@@ -52,13 +55,13 @@ class SlowCalls:
 
     def unwatch(self, shell: Shell) -> None:
         """Report no more of a manager; returns at once."""
-        with self._changed:
+        with self._lock:
             self._shells.pop(shell, None)
             self._changed.notify()
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 shells = list(self._shells)
                 if not shells:
                     self._thread = None
@@ -66,7 +69,7 @@ class SlowCalls:
             pause_s = min(map(_report_due, shells))
             known = set(map(id, shells))
             del shells  # A manager that is closed meanwhile must not live on here.
-            with self._changed:
+            with self._lock:
                 if self._shells and known.issuperset(map(id, self._shells)):  # Else one has come meanwhile.
                     self._changed.wait(max(pause_s, _SHORTEST_PAUSE_S))
 

@@ -63,8 +63,9 @@ def test_interrupted_waiter_may_go_on_with_the_manager(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     with program("agent.py", "interrupted", *server("deaf", file), file=file) as agent:
         agent.send_signal(signal.SIGINT)
-        assert agent.wait(LIMIT_S) == 0
         assert agent.stdout is not None
+        assert agent.stderr is not None
+        assert agent.wait(LIMIT_S) == 0, agent.stderr.read()
         assert agent.stdout.read() == "went on\n"
         assert gone(file)
 

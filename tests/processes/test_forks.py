@@ -65,3 +65,14 @@ def test_guardian_of_a_killed_parent_does_not_wait_for_its_forks(tmp_path: Path)
             assert servers.is_alive(child)
         finally:
             servers.kill(child)
+
+
+@pytest.mark.scenario("S38")
+def test_fork_in_the_middle_of_a_close_leaves_a_closed_manager() -> None:
+    """The child's does not wait for a thread that is not there; observers' queues and locks work in it."""
+    with program("bad_moment.py") as agent:
+        assert agent.stdout is not None
+        assert agent.stderr is not None
+        assert agent.wait(LIMIT_S) == 0, agent.stderr.read()
+        assert json.loads(agent.stdout.readline()) == {"refused": True, "told": True}
+        assert agent.stderr.read() == ""

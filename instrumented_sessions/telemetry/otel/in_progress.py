@@ -75,7 +75,10 @@ class Reporter:
 
     def reset(self) -> None:
         """Forget all work; called in the child after a fork, where the thread does not run."""
-        self._changed = threading.Condition()  # Protects what follows.
+        # Protects what follows. Callers take the lock itself: Ctrl-C in a condition's `__enter__`, which is
+        # Python, would leave it taken for ever.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._due: list[tuple[float, int, float, Work]] = []  # A heap: due, tie-breaker, opened, work.
         self._tie = itertools.count()
         self._wakes_at = float("inf")
@@ -86,7 +89,7 @@ class Reporter:
         age_s = max(0.0, self._clock.time() - work.started_at)
         opened = self._clock.monotonic() - age_s
         due = opened + catalog.IN_PROGRESS_AFTER_S[0]
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             heapq.heappush(self._due, (due, next(self._tie), opened, work))
@@ -105,7 +108,7 @@ class Reporter:
         """Report what is due and return how many seconds remain until the next report; infinity for none."""
         now = self._clock.monotonic()
         late: list[Work] = []
-        with self._changed:
+        with self._lock:
             while self._due and (self._due[0][3].done or self._due[0][0] <= now):
                 _, _, opened, work = heapq.heappop(self._due)
                 if work.done:
@@ -125,7 +128,7 @@ class Reporter:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Report no more and end the thread, waiting for it at most `timeout_s` seconds."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._due.clear()
             self._changed.notify()
@@ -136,7 +139,7 @@ class Reporter:
     def _run(self) -> None:
         while True:
             remaining_s = self.report_due()
-            with self._changed:
+            with self._lock:
                 if self._closed:
                     return
                 if self._due:  # Work may have come since.
