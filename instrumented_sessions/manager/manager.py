@@ -276,7 +276,7 @@ class SessionManager:
         if 0 < self.settings.slow_call_threshold_s < call.limit_s:
             SLOW_CALLS.watch(self._shell)
         if call.limit_s > 0:
-            self._post(portal, call, self._shell.start_call, call, work, tell)
+            self._post(portal, call, self._shell.calls.start, call, work, tell)
 
     def _conclude_call(self, call: CallTicket) -> None:
         if call.claim():
@@ -284,7 +284,7 @@ class SessionManager:
             call.outcome = Outcome.CANCELLED
         self._shell.tickets.pop(call, None)
         if call.outcome in (Outcome.TIMEOUT, Outcome.CANCELLED):
-            self._post_quietly(self._shell.left_call, call)
+            self._post_quietly(self._shell.calls.left, call)
 
     def _result_of(self, call: CallTicket) -> Any:
         if call.error is not None:

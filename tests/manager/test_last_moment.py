@@ -129,7 +129,7 @@ def test_call_that_begins_while_the_loop_unwinds_is_answered(monkeypatch: pytest
     post = Portal.post
 
     def held(portal: Portal, function: Any, *args: Any) -> None:
-        calls = getattr(function, "__name__", "") == "start_call"
+        calls = getattr(function, "__name__", "") == "start"
         if calls:
             about_to_post.set()
             assert about_to_end.wait(LIMIT_S)

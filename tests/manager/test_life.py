@@ -255,7 +255,7 @@ async def test_opening_that_is_closed_before_its_first_step_leaves_nothing_behin
     with pytest.raises(SessionClosedError):
         await asked
     await closed
-    await until(lambda: len(manager._shell._connections) == 1)
+    await until(lambda: len(manager._shell.openings.alive) == 1)
     assert caplog.records == []
 
 
