@@ -8,6 +8,8 @@ from . import queries
 from .frame import Page
 from .panels import Panel, heat, lines, query, tile
 
+_WHO = "instance, loop, cause"
+
 
 def page() -> Page:
     """Return the dashboard."""
@@ -26,8 +28,17 @@ def _now() -> list[Panel]:
             "Read live from another thread, so it rises while a loop stands still. Due every 0.1 s.",
             query(queries.worst(catalog.LOOP_HEARTBEAT_AGE, "instance, loop"), "{{loop}} {{instance}}"),
             unit="s",
-            width=16,
+            width=8,
             bounds=(queries.LOOP_SILENT_S,),
+        ),
+        lines(
+            "Stalls that last, by cause",
+            "How long each loop's stall has lasted at the watchdog's last look, by its cause as known then. "
+            "`blocking_call`, `cpu` and `gil` page after 5 s.",
+            query(f"{queries.worst(catalog.LOOP_STALL_AGE, _WHO)} > 0", "{{loop}} {{cause}} {{instance}}"),
+            unit="s",
+            width=8,
+            nothing="No stalls",
         ),
         tile(
             "Worst lag in this range",

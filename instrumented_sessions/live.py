@@ -31,6 +31,7 @@ class Reading:
         oldest_waiter_age_s: How long the oldest has waited, by (transport, lock kind).
         holder_age_s: How long the oldest holder has held, by (transport, lock kind).
         heartbeat_age_s: Seconds since the last heartbeat, by loop.
+        stall_age_s: How long the stall that lasts has lasted, by (loop, cause); 0 where there is none.
         dropped: Events or spans that were dropped, by observer; only grows.
         watchdog_cpu_s: CPU time of the watchdog's thread so far; None while no loop was ever watched.
     """
@@ -41,6 +42,7 @@ class Reading:
     oldest_waiter_age_s: Mapping[tuple[TransportLabel, str], float] = field(default_factory=dict)
     holder_age_s: Mapping[tuple[TransportLabel, str], float] = field(default_factory=dict)
     heartbeat_age_s: Mapping[str, float] = field(default_factory=dict)
+    stall_age_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     watchdog_cpu_s: float | None = None
 
@@ -125,6 +127,7 @@ def read() -> Reading:
     oldest: dict[tuple[str, str], float] = {}
     holder: dict[tuple[str, str], float] = {}
     heartbeat: dict[str, float] = {}
+    stall: dict[tuple[str, str], float] = {}
     for reading in readings:
         hits.update(reading.hits)
         sessions.update(reading.sessions)
@@ -133,12 +136,12 @@ def read() -> Reading:
         for target, ages in (
             (oldest, reading.oldest_waiter_age_s),
             (holder, reading.holder_age_s),
+            (stall, reading.stall_age_s),
         ):
             for labels, age in ages.items():
                 target[labels] = max(age, target.get(labels, 0.0))
         for loop, age in reading.heartbeat_age_s.items():
             heartbeat[loop] = max(age, heartbeat.get(loop, 0.0))
     costs_s = [reading.watchdog_cpu_s for reading in readings if reading.watchdog_cpu_s is not None]
-    return Reading(
-        hits, sessions, waiters, oldest, holder, heartbeat, dropped, sum(costs_s) if costs_s else None
-    )
+    cost_s = sum(costs_s) if costs_s else None
+    return Reading(hits, sessions, waiters, oldest, holder, heartbeat, stall, dropped, cost_s)

@@ -69,6 +69,7 @@ class Measure:
             catalog.LOCK_OLDEST_WAITER_AGE.name: _plain(reading.oldest_waiter_age_s),
             catalog.LOCK_HOLDER_AGE.name: _plain(reading.holder_age_s),
             catalog.LOOP_HEARTBEAT_AGE.name: {(loop,): age for loop, age in reading.heartbeat_age_s.items()},
+            catalog.LOOP_STALL_AGE.name: _plain(reading.stall_age_s),
         }
         return {**values, **gauges}
 

@@ -20,7 +20,7 @@ from .collector import CollectorProbe
 from .loops import running_loop
 from .measurement import Turn
 from .probes import OwnProbe, OwnReading
-from .readings import WatchdogStatistics, count, heartbeat_ages_s
+from .readings import WatchdogStatistics, count, heartbeat_ages_s, stall_ages_s
 from .registry import Entry, Registry, Subscription
 from .stacks import current_frames
 
@@ -129,11 +129,15 @@ class Engine:
         )
 
     def read_live(self) -> Reading:
-        """Return the seconds since the last heartbeat, by loop, and what watching has cost.
+        """Return the ages of heartbeats and stalls, by loop, and what watching has cost.
 
-        Of loops with one name, the oldest heartbeat counts.
+        Of loops with one name, the oldest heartbeat and the oldest stall count.
         """
-        return Reading(heartbeat_age_s=heartbeat_ages_s(self._registry), watchdog_cpu_s=self._cpu_s)
+        return Reading(
+            heartbeat_age_s=heartbeat_ages_s(self._registry),
+            stall_age_s=stall_ages_s(self._registry),
+            watchdog_cpu_s=self._cpu_s,
+        )
 
     # -- the thread
 

@@ -54,3 +54,21 @@ def heartbeat_ages_s(registry: Registry) -> dict[str, float]:
             age = max(now - beat, 0.0)
             ages[entry.watched.name] = max(age, ages.get(entry.watched.name, 0.0))
     return ages
+
+
+def stall_ages_s(registry: Registry) -> dict[tuple[str, str], float]:
+    """Return how long each running loop's stall has lasted, by (loop, cause); 0 for every other cause.
+
+    The zeros end a stall for whoever reads metrics that are pushed: there, what is not said any more
+    counts for minutes on.
+    """
+    ages: dict[tuple[str, str], float] = {}
+    for entry in registry:
+        watched = entry.watched
+        if not watched.pulse.is_running or watched.pulse.has_ended:
+            continue
+        name, stalled = watched.name, watched.stalled_for()
+        for cause in StallCause:
+            age = stalled[1] if stalled is not None and stalled[0] is cause else 0.0
+            ages[name, cause.value] = max(age, ages.get((name, cause.value), 0.0))
+    return ages

@@ -36,6 +36,8 @@ class Stall:
     measurement: Measurement
     stall_id: int = 0
     """0 while it is only suspected."""
+    age_s: float = 0.0
+    """Its age at the last look; of what came after nothing is known yet, it may be that nothing ran."""
     cause: StallCause = StallCause.UNKNOWN
     evidence: tuple[tuple[str, float], ...] = ()
     samples: Samples = field(default_factory=Samples)
@@ -96,6 +98,14 @@ class WatchedLoop:
     def thread_id(self) -> int:
         """The thread that the loop was last seen on; 0 if not known."""
         return self.pulse.seat.thread_id if self.pulse.seat is not None else 0
+
+    def stalled_for(self) -> tuple[StallCause, float] | None:
+        """Return cause and age in seconds, as of the last look, of the stall that lasts; from any thread."""
+        stall = self._stall
+        if stall is None or not stall.stall_id or stall.due < self.pulse.mark.due:
+            return None  # In the last case the loop runs again, and the watchdog is yet to see it.
+        age_s = stall.age_s  # Before the cause: an age is never told with what was thought earlier.
+        return stall.cause, age_s
 
     @property
     def threshold_s(self) -> float:
@@ -200,10 +210,10 @@ class WatchedLoop:
             if frame is not None and not in_time and has_only_called(frame):
                 stall.held.add(stack, None)
             stall.measurement.go_on(turn, stack.idle)
-        if not report:
-            return []
-        self._judge(stall, turn)
-        return [self._stalled(stall, turn.now - stall.due, ongoing=True)]
+        if report:
+            self._judge(stall, turn)
+        stall.age_s = turn.now - stall.due  # After the cause, see `stalled_for`.
+        return [self._stalled(stall, stall.age_s, ongoing=True)] if report else []
 
     def _judge(self, stall: Stall, turn: Turn, end: LateBeat | None = None) -> None:
         """Decide the cause from what is known by now; what was known is not forgotten."""

@@ -27,6 +27,7 @@ PROMISED = {
     "instrumented_sessions.lock.deadlocks": ("counter", "transport lock", "_total"),
     "instrumented_sessions.loop.lag": ("histogram", "loop", "_seconds"),
     "instrumented_sessions.loop.heartbeat.age": ("gauge", "loop", "_seconds"),
+    "instrumented_sessions.loop.stall.age": ("gauge", "loop cause", "_seconds"),
     "instrumented_sessions.loop.stalls": ("counter", "loop cause", "_total"),
     "instrumented_sessions.loop.stall.duration": ("histogram", "loop cause", "_seconds"),
     "instrumented_sessions.watchdog.cpu.time": ("counter", "", "_seconds_total"),

@@ -194,6 +194,7 @@ def test_gauges_are_what_is_true_now() -> None:
         oldest_waiter_age_s={("weather", "opening"): 4.0},
         holder_age_s={("weather", "opening"): 5.0},
         heartbeat_age_s={"main": 6.0},
+        stall_age_s={("main", StallCause.CPU): 6.0},
         dropped={"slow": 7},
         watchdog_cpu_s=0.25,
     )
@@ -203,6 +204,7 @@ def test_gauges_are_what_is_true_now() -> None:
     assert values["instrumented_sessions.lock.oldest_waiter.age"] == {("weather", "opening"): 4.0}
     assert values["instrumented_sessions.lock.holder.age"] == {("weather", "opening"): 5.0}
     assert values["instrumented_sessions.loop.heartbeat.age"] == {("main",): 6.0}
+    assert values["instrumented_sessions.loop.stall.age"] == {("main", "cpu"): 6.0}
     assert values["instrumented_sessions.telemetry.dropped"] == {("slow",): 7}
     assert values["instrumented_sessions.watchdog.cpu.time"] == {(): 0.25}
     assert all(type(word) is str for labels in values["instrumented_sessions.sessions"] for word in labels)

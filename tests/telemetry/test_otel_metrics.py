@@ -27,6 +27,7 @@ class Manager:
             oldest_waiter_age_s={("weather", "opening"): 4.5},
             holder_age_s={("weather", "opening"): 5.5},
             heartbeat_age_s={"main": 0.5},
+            stall_age_s={("main", "cpu"): 0.4, ("main", "gc"): 0.0},
             dropped={"slow": 1},
             watchdog_cpu_s=0.25,
         )

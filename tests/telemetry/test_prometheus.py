@@ -30,6 +30,7 @@ READING = live.Reading(
     oldest_waiter_age_s={("weather", "opening"): 4.5},
     holder_age_s={("weather", "opening"): 5.5},
     heartbeat_age_s={"main": 0.5},
+    stall_age_s={("main", "cpu"): 0.4, ("main", "gc"): 0.0},
     dropped={"slow": 1},
     watchdog_cpu_s=0.25,
 )
@@ -106,6 +107,7 @@ def test_scrape_shows_what_is_true_now(observer: PrometheusObserver, server: Met
     assert values["instrumented_sessions_session_requests_total", "created", "weather"] == 1
     assert values["instrumented_sessions_lock_oldest_waiter_age_seconds", "opening", "weather"] == 4.5
     assert values["instrumented_sessions_loop_heartbeat_age_seconds", "main"] == 0.5
+    assert values["instrumented_sessions_loop_stall_age_seconds", "cpu", "main"] == 0.4
     assert (
         values["instrumented_sessions_lock_wait_duration_seconds_count", "opening", "transport", "weather"]
         == 2

@@ -302,6 +302,42 @@ def test_heartbeat_ages_are_readable_while_the_loop_is_stalled(
     assert all(age_s >= 0.05 for age_s in ages)
 
 
+def test_age_and_cause_of_a_stall_are_readable_while_it_lasts(
+    witness: Witness, watchdog: LoopWatchdog
+) -> None:
+    """A stall's age is told with its cause while it lasts, and is zero as soon as the loop runs again."""
+    told = threading.Event()
+    during: list[dict[str, float]] = []
+    after: list[dict[str, float]] = []
+
+    def ages() -> dict[str, float]:
+        return {cause: age for (loop, cause), age in live.read().stall_age_s.items() if loop == "aging"}
+
+    def look(event: Event) -> None:
+        if isinstance(event, LoopStalled) and event.report.loop == "aging":
+            during.append({event.report.cause.value: event.report.duration_s, **_nonzero(ages())})
+            told.set()
+
+    witness.on_event = look  # type: ignore[method-assign]
+
+    async def main() -> None:
+        watchdog.watch(name="aging")
+        told.wait(PATIENCE_S)
+        while not after or _nonzero(after[-1]):  # The machine may stall the loop once more.
+            await asyncio.sleep(0.05)
+            after.append(ages())
+
+    asyncio.run(main())
+    assert len(during[0]) == 1  # One cause, and it is the report's.
+    assert all(age_s >= 0.05 for age_s in during[0].values())
+    assert after[-1] == dict.fromkeys((cause.value for cause in StallCause), 0.0)
+    assert ages() == {}  # A loop that has ended is forgotten.
+
+
+def _nonzero(ages: dict[str, float]) -> dict[str, float]:
+    return {cause: age_s for cause, age_s in ages.items() if age_s}
+
+
 def test_cost_of_watching_is_told(witness: Witness, watchdog: LoopWatchdog) -> None:
     """The watchdog's own CPU time is read live, and only grows."""
     costs_s: list[float] = []

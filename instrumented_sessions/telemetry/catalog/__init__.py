@@ -187,6 +187,12 @@ LOOP_LAG = _seconds("loop.lag", "loop", "How late a loop ran its timer.", LAG_BU
 LOOP_HEARTBEAT_AGE = _gauge(
     "loop.heartbeat.age", "s", "loop", "Time since a loop's last heartbeat; read live."
 )
+LOOP_STALL_AGE = _gauge(
+    "loop.stall.age",
+    "s",
+    "loop cause",
+    "How long the stall that lasts has lasted, by what is known of its cause; 0 for every other cause.",
+)
 LOOP_STALLS = _counter(
     "loop.stalls",
     "{stall}",
@@ -236,6 +242,7 @@ METRICS: tuple[Metric, ...] = (
     MCP_SESSION_DURATION,
     LOOP_LAG,
     LOOP_HEARTBEAT_AGE,
+    LOOP_STALL_AGE,
     LOOP_STALLS,
     LOOP_STALL_DURATION,
     WATCHDOG_CPU_TIME,
@@ -252,6 +259,9 @@ LABEL_VALUES: dict[str, tuple[str, ...]] = {
     NETWORK_TRANSPORT: ("pipe", "tcp"),
 }
 """Allowed values of the labels that are closed sets of words."""
+
+CODE_CAUSES = tuple(cause.value for cause in StallCause if cause.blames_code)
+"""The values of `cause` that blame code."""
 
 
 _NETWORK = {"stdio": "pipe", "sse": "tcp", "http": "tcp"}
