@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import logging
-import os
-import sys
 import threading
 import time
 import warnings
@@ -41,7 +38,9 @@ from ..userlocks import waiting_chains
 from ..vocabulary import Outcome, SessionKey, SessionState
 from ..watchdog import SharedWatch, current_stalls, process_watchdog
 from .chains import chain_by_id
+from .checks import check_target, limit_of, refuse_green_threads
 from .explain import explain
+from .process import MANAGERS
 from .records import CallTicket, CloseTicket, Opening, Record, RequestTicket, Ticket
 from .shell import Shell
 from .slow_calls import SLOW_CALLS
@@ -73,14 +72,14 @@ class SessionManager:
     """
 
     def __init__(self, settings: Settings | None = None, *, observers: Iterable[Observer] = ()) -> None:
-        _refuse_green_threads()
+        refuse_green_threads()
         self.settings = Settings.from_env() if settings is None else settings
         self._observers = Announcer(observers)
         include(self._observers)
         self._name = f"instrumented-sessions-portal-{next(_numbers)}"
         self._reset()
         live.register(self)
-        _managers.add(self)
+        MANAGERS.add(self)
 
     def _reset(self) -> None:
         """Begin with nothing: at first, and in the child after a fork."""
@@ -144,7 +143,7 @@ class SessionManager:
         return await self._asession(transport, conversation, timeout_s)
 
     def _session(self, transport: Any, conversation: str, timeout_s: float | None) -> Session:
-        limit_s = _limit(timeout_s, self.settings.acquire_timeout_s)
+        limit_s = limit_of(timeout_s, self.settings.acquire_timeout_s)
         handle = self._warm_equal(transport, conversation)
         if handle is not None:
             return handle
@@ -159,7 +158,7 @@ class SessionManager:
         return self._handle_of(ticket)
 
     async def _asession(self, transport: Any, conversation: str, timeout_s: float | None) -> Session:
-        limit_s = _limit(timeout_s, self.settings.acquire_timeout_s)
+        limit_s = limit_of(timeout_s, self.settings.acquire_timeout_s)
         handle = self._warm_equal(transport, conversation)
         if handle is not None:
             return handle
@@ -174,7 +173,7 @@ class SessionManager:
 
     def _warm_equal(self, transport: Any, conversation: str) -> Session | None:
         """Find a warm session of an equal transport, which is not the identical object."""
-        _check_target(transport, conversation)
+        check_target(transport, conversation)
         handle = self._warm.get((transport.id, conversation))
         if handle is None or not (handle._transport is transport or handle._transport == transport):
             return None
@@ -223,7 +222,7 @@ class SessionManager:
     def call(self, session: Session, work: CallWork, timeout_s: float | None) -> Any:
         """Make a call on a handle and wait for it; used by `Session`."""
         door = {"tools/call": "call_tool", "tools/list": "list_tools"}.get(work.method, work.method)
-        limit_s = _limit(timeout_s, self.settings.call_timeout_s)
+        limit_s = limit_of(timeout_s, self.settings.call_timeout_s)
         self._guard(f"{door}()", f"a{door}()", session.key)
         parker = ThreadParker()
         tell = progress_for_thread(work.progress, self._callbacks) if work.progress is not None else None
@@ -237,7 +236,7 @@ class SessionManager:
 
     async def acall(self, session: Session, work: CallWork, timeout_s: float | None) -> Any:
         """Make a call on a handle without blocking the loop; used by `Session`."""
-        limit_s = _limit(timeout_s, self.settings.call_timeout_s)
+        limit_s = limit_of(timeout_s, self.settings.call_timeout_s)
         parker = async_parker()
         tell = progress_for_loop(work.progress, parker) if work.progress is not None else None
         portal, call = self._call_of(session, work, limit_s, parker)
@@ -306,8 +305,8 @@ class SessionManager:
             SessionTimeoutError: It has not ended within the limit; it ends later.
             BlockingCallError: This thread runs an event loop.
         """
-        limit_s = _limit(timeout_s, self.settings.close_timeout_s)
-        _check_target(transport, conversation)
+        limit_s = limit_of(timeout_s, self.settings.close_timeout_s)
+        check_target(transport, conversation)
         self._guard("close_session()", "aclose_session()", SessionKey(transport.id, conversation))
         if self._portal is None:
             return  # Nothing was ever opened.
@@ -324,8 +323,8 @@ class SessionManager:
         self, transport: Any, conversation: str = "default", *, timeout_s: float | None = None
     ) -> None:
         """Drain one session and close its handle without blocking the loop; as `close_session`."""
-        limit_s = _limit(timeout_s, self.settings.close_timeout_s)
-        _check_target(transport, conversation)
+        limit_s = limit_of(timeout_s, self.settings.close_timeout_s)
+        check_target(transport, conversation)
         if self._portal is None:
             return  # Nothing was ever opened.
         parker = async_parker()
@@ -358,7 +357,7 @@ class SessionManager:
         Raises:
             BlockingCallError: This thread runs an event loop.
         """
-        limit_s = _limit(timeout_s, self.settings.close_timeout_s)
+        limit_s = limit_of(timeout_s, self.settings.close_timeout_s)
         if self._ended:
             return
         self._guard("close()", "aclose()", None)
@@ -369,7 +368,7 @@ class SessionManager:
 
     async def aclose(self, timeout_s: float | None = None) -> None:
         """Close every session and the portal without blocking the loop; as `close`."""
-        limit_s = _limit(timeout_s, self.settings.close_timeout_s)
+        limit_s = limit_of(timeout_s, self.settings.close_timeout_s)
         if self._ended:
             return
         parker = async_parker()
@@ -603,85 +602,3 @@ class SessionManager:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
             return
         raise BlockingCallError(message, key=key)
-
-
-def _limit(timeout_s: float | None, default_s: float) -> float:
-    return default_s if timeout_s is None else check_limit_s(timeout_s)
-
-
-def _check_target(transport: Any, conversation: Any) -> None:
-    if not isinstance(conversation, str) or not conversation:
-        raise ValueError(f"conversation must be a non-empty string; got {conversation!r}")
-    kind = getattr(transport, "kind", None)
-    if not callable(getattr(transport, "connect", None)) or not isinstance(kind, str):
-        raise ValueError(
-            f"transport must have id, kind and connect(), such as StdioTransport; got {transport!r}"
-        )
-    if not isinstance(transport.id, str) or not transport.id:
-        raise ValueError(f"a transport's id must be a non-empty string; got {transport.id!r}")
-
-
-def _refuse_green_threads() -> None:
-    """Patched threads and locks would run the portal on the thread that waits for it."""
-    for name, patched in (
-        ("gevent.monkey", "is_anything_patched"),
-        ("eventlet.patcher", "is_monkey_patched"),
-    ):
-        module = sys.modules.get(name)
-        check = getattr(module, patched, None)
-        if check is not None and (check("thread") if name.startswith("eventlet") else check()):
-            raise RuntimeError(
-                f"{name.split('.')[0]} has patched this process, so the portal's thread would be a"
-                " green thread of the one that waits for it; use instrumented-sessions without it"
-            )
-
-
-_managers: weakref.WeakSet[SessionManager] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """Close what is still open when the main thread ends, all at once, within their limits.
-
-    Calls in flight have half of `close_timeout_s`. At three quarters of it everything is cancelled for
-    the last time, so that no child is left when the portal's thread ends with the interpreter.
-    """
-    began = SYSTEM_CLOCK.monotonic()
-    parkers = []
-    for manager in list(_managers):
-        if manager._portal is not None and not manager._ended:
-            parker = ThreadParker()
-            manager._begin_close(parker, manager.settings.close_timeout_s / 2)
-            parkers.append((manager, parker))
-    for part in (0.75, 1.0):
-        for manager, parker in list(parkers):
-            due = began + part * manager.settings.close_timeout_s
-            if parker.park(max(0.0, due - SYSTEM_CLOCK.monotonic())):
-                parkers.remove((manager, parker))
-                manager._finish_close()
-            elif manager._portal is not None:
-                manager._portal.stop()
-    for manager, _ in parkers:
-        manager._finish_close()
-
-
-def _after_fork_in_child() -> None:
-    """The child has none of the parent's threads; it opens its own sessions."""
-    for manager in list(_managers):
-        if manager._ended:
-            continue
-        end, records = manager._end, list(manager._shell.pool.known.values())
-        manager._reset()
-        if end is not None:  # The parent was closing it: here it is closed.
-            manager._end, manager._ended = end, True
-            continue
-        for record in records:
-            record.forget()
-            manager._shell.pool.known[record.key] = record  # Its handle is the child's, too.
-        live.register(manager)
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-# Before the threads of the program are joined: one of them may wait for a call that never ends.
-# `concurrent.futures` does the same.
-_register_at_exit = getattr(threading, "_register_atexit", atexit.register)
-_register_at_exit(_close_all)

@@ -13,8 +13,8 @@ from typing import Any
 from ... import live
 from ...chain import BlockingChain
 from ...events import Event, LoopRecovered, LoopStalled, StallReport
-from ...manager.everyone import all_managers
 from ...manager.explain import chain_lines
+from ...manager.process import all_managers
 from ...userlocks import waiting_chains
 from . import hooks
 from .ledger import Ledger
