@@ -21,6 +21,8 @@ RUNBOOK_ADDRESS = "grafana/runbook.md"
 """What links begin with unless `build` is told otherwise: the compose stack, and the file in the tree."""
 
 LOOP_STALLED_S = 5.0
+"""The watchdog decides anew on the cause of a stall at this age, so no older opinion ever pages."""
+
 OPENING_STUCK_S = 5.0
 OPENING_LONG_S = 7.0
 CALL_LOCK_STUCK_S = 20.0
@@ -41,9 +43,13 @@ BURN_RATES = (
 """Long window, short window, times too fast, for how long, severity (Google's SRE workbook, chapter 5)."""
 
 _OPENING = 'lock="opening"'
+_LOOP = "job, instance, loop"
 
-# How long the last value counts while scrapes fail. Staleness would end an alert at one slow scrape.
+# How long the last heartbeat counts while scrapes fail.
 _SLACK = "1m"
+# How long the last age counts: while scrapes fail, as staleness would end an alert at one slow scrape; and
+# after a gap, where an instant query takes it for the age of now for five minutes.
+_FRESH = "2m"
 
 
 @dataclass(frozen=True)
@@ -127,11 +133,32 @@ def _rule(alert: Alert, grafana: str, runbook: str) -> dict[str, Any]:
 def _age(metric: Metric, by: str, *matchers: str) -> str:
     """Return the greatest age; while a scrape fails, the last one before it.
 
-    Not simply the last one in a minute: an age is gone at once when nobody waits any more.
+    Not simply the last one in two minutes: an age is gone at once when nobody waits any more.
     """
     one = queries.series(metric, *matchers, rules=True)
-    last = f"last_over_time({one}[{_SLACK}]) and on (job, instance) (up == 0)"
-    return f"max by ({by}) ({one} or {last})"
+    last = f"last_over_time({one}[{_FRESH}])"
+    return f"max by ({by}) (({last} and {one}) or ({last} and on (job, instance) (up == 0)))"
+
+
+def _missed() -> str:
+    """Return the loops with a long stall by code that has ended, and that no scrape has seen while it lasted.
+
+    A day back, because a series begins with its first stall and a gap in scraping is no new one. Other than
+    the value before counts, not more: the process may have begun anew.
+    """
+    stalls = catalog.LOOP_STALL_DURATION
+    every = queries.series(stalls, queries.BLAMES_CODE, suffix="_count", rules=True)
+    short = queries.series(stalls, queries.BLAMES_CODE, queries.LE_5S, suffix="_bucket", rules=True)
+    seen = queries.series(catalog.LOOP_STALL_AGE, queries.BLAMES_CODE, rules=True)
+
+    def long(span: str) -> str:
+        return f"(last_over_time({every}{span}) - ignoring (le) last_over_time({short}{span}))"
+
+    return (
+        f"max by ({_LOOP}) ({long('[5m]')} > 0 unless {long('[5m]')} == {long('[1d] offset 5m')}) "
+        # Longer than 5 min, so that a stall that was seen is not told once more when it goes out of sight.
+        f"unless max by ({_LOOP}) (max_over_time({seen}[10m])) > {LOOP_STALLED_S:g}"
+    )
 
 
 def _hangs() -> list[Alert]:
@@ -144,16 +171,43 @@ def _hangs() -> list[Alert]:
         which = f'lock="{lock}"'
         return f"({_age(waiter, by, which)} > {limit_s:g} unless {_age(holder, by, which)} <= {limit_s:g})"
 
+    stalled = _age(catalog.LOOP_STALL_AGE, _LOOP, queries.BLAMES_CODE)
     return [
         Alert(
             "LoopStalled",
-            f"{_age(catalog.LOOP_HEARTBEAT_AGE, 'job, instance, loop')} > {LOOP_STALLED_S:g}",
+            f"{stalled} > {LOOP_STALLED_S:g}",
             "page",
             "Event loop {{ $labels.loop }} of {{ $labels.instance }} has stood still for "
             "{{ $value | humanizeDuration }}.",
             "Nothing on that loop runs: no request is answered, no timeout fires. "
-            "The span `loop.stall.in_progress` and the log name the cause and the line.",
+            "The span `loop.stall.in_progress` and the log name the line. Cause: "
+            # Not a label: an alert whose labels change is another one.
+            '{{ range query (printf "max by (cause) ('
+            + catalog.LOOP_STALL_AGE.prometheus_name
+            + '{job=%q,instance=%q,loop=%q}) > 0" $labels.job $labels.instance $labels.loop) }}'
+            "{{ .Labels.cause }} {{ end }}",
             "loops",
+        ),
+        Alert(
+            "LoopWasStalled",
+            _missed(),
+            "page",
+            "Event loop {{ $labels.loop }} of {{ $labels.instance }} stood still for more than "
+            f"{LOOP_STALLED_S:g} s, and nobody could tell before it ended.",
+            "Native code kept the GIL, so that no thread of the process ran, not even the one that serves "
+            "metrics; or the stall fell between two scrapes. The span `loop.stall` names cause and line.",
+            "loops",
+        ),
+        Alert(
+            "LoopSilent",
+            f"{_age(catalog.LOOP_HEARTBEAT_AGE, _LOOP)} > {LOOP_STALLED_S:g} unless {stalled} > 0",
+            "warning",
+            "Event loop {{ $labels.loop }} of {{ $labels.instance }} has been silent for "
+            "{{ $value | humanizeDuration }}, and no code is known to be at fault.",
+            "The process gets too little CPU, the collector runs, or the evidence for a cause is missing. "
+            "What waits on that loop waits all the same.",
+            "loops",
+            pending="30s",
         ),
         Alert(
             "LockWaiterStuck",

@@ -12,8 +12,11 @@ from instrumented_sessions.telemetry.catalog import Metric
 WINDOW = "$__rate_interval"
 """Grafana's own window: at least four scrapes, so that no panel has gaps."""
 
-LE_1S = 'le=~"1|1[.]0"'
-"""The bucket of one second; Prometheus writes it either way, depending on where it came from."""
+BLAMES_CODE = f'cause=~"{"|".join(catalog.CODE_CAUSES)}"'
+"""The causes of a stall that are the program's own; no other ever pages."""
+
+LE_1S, LE_5S = 'le=~"1|1[.]0"', 'le=~"5|5[.]0"'
+"""Buckets of one second and of five; Prometheus writes them either way, depending on where they came from."""
 
 _CHOSEN = ('job=~"$job"', 'instance=~"$instance"')
 

@@ -27,6 +27,9 @@ from tests.grafana.engines.programs import GUARD_S, Agent, Demo, until
 FULL = bool(os.environ.get("GRAFANA_FULL"))
 FIRING_TARGET_S = 10.0
 RESOLVED_TARGET_S = 5.0
+STOPPED_S = 8.0
+"""How long a process is stopped, in seconds: longer than a stall by code may last before it pages."""
+
 SCENE_S = 45.0
 """How long the demo and the agent are watched before their panels are looked at, in seconds."""
 
@@ -79,6 +82,22 @@ def test_stalled_loop_reaches_the_webhook_and_resolves(watch: Watch, agent: Agen
     tell("from the stall to the webhook", at - began, FIRING_TARGET_S)
     at, _ = heard(watch, name, "resolved", began, loop="main", job="sick")
     tell("from its end to the end of the alert", at - ended, RESOLVED_TARGET_S)
+
+
+def test_stopped_process_pages_nobody_for_a_stall(watch: Watch, agent: Agent) -> None:
+    """A process that was stopped and goes on has late heartbeats, but no stall that pages."""
+    prometheus = watch.prometheus
+    began = time.time()
+    scraped = 'timestamp(instrumented_sessions_loop_heartbeat_age_seconds{job="sick",loop="main"})'
+    with agent.stopped():
+        until(lambda: time.time() - began > STOPPED_S or None, "it was stopped for long enough")
+    ended = time.time()
+    others = f'{{job="sick",cause!~"{"|".join(catalog.CODE_CAUSES)}"}}'
+    told = f"sum({catalog.LOOP_STALL_DURATION.prometheus_name}_count{others})"
+    until(lambda: prometheus.value(told), "the watchdog has told that it was stopped")
+    until(lambda: (prometheus.value(scraped) or 0.0) > ended + 3.0, "it has been scraped since")
+    pages = f'ALERTS{{alertname=~"{alerts.PREFIX}Loop.*",severity="page",job="sick"}}'
+    assert prometheus.query_range(pages, ended, time.time(), 1.0) == []
 
 
 def test_hung_opening_reaches_the_webhook_and_resolves(watch: Watch, agent: Agent) -> None:

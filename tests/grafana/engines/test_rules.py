@@ -20,6 +20,8 @@ OPENING = f'{WHO},transport="search",lock="opening"'
 CALL = f'{WHO},transport="printer",lock="call"'
 
 HEARTBEAT = catalog.LOOP_HEARTBEAT_AGE.prometheus_name
+STALL_AGE = catalog.LOOP_STALL_AGE.prometheus_name
+STALLS = catalog.LOOP_STALL_DURATION.prometheus_name
 WAITER = catalog.LOCK_OLDEST_WAITER_AGE.prometheus_name
 HOLDER = catalog.LOCK_HOLDER_AGE.prometheus_name
 DEADLOCKS = catalog.LOCK_DEADLOCKS.prometheus_name
@@ -34,7 +36,7 @@ ACQUIRED = f"{catalog.SESSION_ACQUIRE_DURATION.prometheus_name}_bucket"
 
 @dataclass(frozen=True)
 class Case:
-    """Series of one scrape each 15 s, in promtool's notation, and whether an alert fires when."""
+    """Series in promtool's notation, and whether an alert fires when; rules are evaluated at each scrape."""
 
     name: str
     alert: str
@@ -45,13 +47,23 @@ class Case:
 
 def lag(bad_share: str) -> dict[str, str]:
     """Ten timers a second of one loop, of which so many are later than half a second."""
-    loop = f'{WHO},loop="main"'
     return {
-        f'{LAG}{{{loop},le="0.1"}}': f"0+{bad_share}x60",
-        f'{LAG}{{{loop},le="0.5"}}': f"0+{bad_share}x60",
-        f'{LAG}{{{loop},le="1.0"}}': "0+150x60",
-        f'{LAG}{{{loop},le="+Inf"}}': "0+150x60",
+        f'{LAG}{{{LOOP},le="0.1"}}': f"0+{bad_share}x60",
+        f'{LAG}{{{LOOP},le="0.5"}}': f"0+{bad_share}x60",
+        f'{LAG}{{{LOOP},le="1.0"}}': "0+150x60",
+        f'{LAG}{{{LOOP},le="+Inf"}}': "0+150x60",
     }
+
+
+def stall(cause: str) -> str:
+    """The age of the stall that lasts, if that is its cause."""
+    return f'{STALL_AGE}{{{LOOP},cause="{cause}"}}'
+
+
+def stalls(cause: str, every: str, short: str) -> dict[str, str]:
+    """Stalls that have ended: how many, and how many of them took at most five seconds."""
+    ended = f'{LOOP},cause="{cause}"'
+    return {f"{STALLS}_count{{{ended}}}": every, f'{STALLS}_bucket{{{ended},le="5.0"}}': short}
 
 
 def requests(late: int) -> dict[str, str]:
@@ -65,9 +77,12 @@ def requests(late: int) -> dict[str, str]:
     }
 
 
+OTHER_CAUSES = [cause for cause in catalog.LABEL_VALUES["cause"] if cause not in catalog.CODE_CAUSES]
+
 # One series of each.
 UP = f"up{{{WHO}}}"
-BEAT = f'{HEARTBEAT}{{{WHO},loop="main"}}'
+LOOP = f'{WHO},loop="main"'
+BEAT = f"{HEARTBEAT}{{{LOOP}}}"
 WAITS, WAITS_TO_CALL = f"{WAITER}{{{OPENING}}}", f"{WAITER}{{{CALL}}}"
 OPENS, CALLS = f"{HOLDER}{{{OPENING}}}", f"{HOLDER}{{{CALL}}}"
 DEADLOCK = f"{DEADLOCKS}{{{OPENING}}}"
@@ -77,17 +92,79 @@ DROPS = f'{DROPPED}{{{WHO},observer="otlp"}}'
 WARM = f'{REQUESTS}{{{WHO},transport="search",outcome="hit"}}'
 
 CASES = [
-    Case("a silent loop", "LoopStalled", {BEAT: "0.05x3 5.5 20.5 0.1x9"},
-         {"30s": False, "45s": True, "60s": True, "75s": False}),
-    Case("a loop with short stalls", "LoopStalled", {BEAT: "0.05 3 0.05 4.9 0.1x9"},
+    *(Case(f"a stall by {cause}", "LoopStalled",
+           {BEAT: "0.05x3 5.5 20.5 0.1x9", stall(cause): "0x3 5.4 20.1 0x9"},
+           {"30s": False, "45s": True, "60s": True, "75s": False})
+      for cause in catalog.CODE_CAUSES),
+    *(Case(f"a loop that is late: {cause}", "LoopStalled",
+           {BEAT: "0.05x3 5.5 20.5 35.5 50.5 0.1x9", stall(cause): "0x3 5.4 20.1 35 50 0x9"},
+           {"45s": False, "60s": False, "1m30s": False, "2m": False})
+      for cause in OTHER_CAUSES),
+    Case("a minute's stall", "LoopStalled",
+         {BEAT: "0.05x3 6 21 36 51 0.1x9", stall("blocking_call"): "0x3 6 21 36 51 0x9"},
+         {"45s": True, "60s": True, "1m30s": True, "1m45s": False}),
+    Case("a stall that never ends", "LoopStalled",
+         {BEAT: "0.05x3 5.5+15x400", stall("cpu"): "0x3 5.5+15x400"},
+         {"30s": False, "45s": True, "10m": True, "90m": True}),
+    Case("a stall whose cause shows itself late, and then changes", "LoopStalled",
+         {stall("unknown"): "0x3 4 0x9", stall("blocking_call"): "0x4 19 34 0x9", stall("cpu"): "0x6 49 0x9"},
+         {"45s": False, "60s": True, "1m15s": True, "1m30s": True, "1m45s": False}),
+    Case("a stall of six seconds at one scrape a second", "LoopStalled",
+         {stall("blocking_call"): "0x5 0.5 1.5 2.5 3.5 4.5 5.5 0x20"},
+         {"9s": False, "10s": True, "11s": False}, interval="1s"),
+    Case("a process that was stopped", "LoopStalled",
+         {UP: "1 1 0 0 0 1x9", BEAT: "0.05 0.05 stale _x2 50 0.05x9",
+          stall("suspended"): "0 0 stale _x2 49 0x9", stall("cpu"): "0 0 stale _x2 0x9"},
+         {"45s": False, "1m15s": False, "1m30s": False}),
+    Case("a loop with short stalls", "LoopStalled",
+         {BEAT: "0.05 3 0.05 4.9 0.1x9", stall("cpu"): "0 3 0 4.9 0x9"},
          {"15s": False, "45s": False}),
-    Case("a failed scrape of a silent loop", "LoopStalled",
-         {UP: "1 1 0 1x9", BEAT: "0.05 6 stale 36 0.1x9"},
+    Case("a failed scrape of a stalled loop", "LoopStalled",
+         {UP: "1 1 0 1x9", stall("cpu"): "0 6 stale 36 0x9"},
          {"15s": True, "30s": True, "45s": True, "60s": False}),
     Case("a failed scrape of a loop that runs", "LoopStalled",
-         {UP: "1 1 0 1x9", BEAT: "0.05 0.05 stale 0.05x9"},
+         {UP: "1 1 0 1x9", BEAT: "0.05 0.05 stale 0.05x9", stall("cpu"): "0 0 stale 0x9"},
          {"30s": False, "45s": False}),
+    Case("one slow scrape", "LoopStalled",
+         {UP: "1x9", BEAT: "0.05 0.05 9 0.05x9", stall("cpu"): "0 0 _ 0x9"},
+         {"30s": False, "45s": False}),
+    Case("a gap in scraping after a stall", "LoopStalled",
+         {UP: "1 1 _x20 1x9", stall("cpu"): "0 6 _x20 0x9"},
+         {"15s": True, "3m": False, "5m": False, "6m": False}),
     Case("no loop at all", "LoopStalled", {UP: "1x20"}, {"1m": False}),
+    Case("the first held GIL, told when it ended", "LoopWasStalled",
+         stalls("gil", "_x4 1x60", "_x4 0x60"), {"45s": False, "60s": True, "5m30s": True, "6m15s": False}),
+    Case("one more of them", "LoopWasStalled",
+         stalls("gil", "1x48 2x60", "0x48 0x60"), {"11m45s": False, "12m": True, "18m": False}),
+    Case("one more of them after a restart", "LoopWasStalled",
+         stalls("gil", "2x40 _x8 1x60", "0x40 _x8 0x60"), {"9m": False, "11m45s": False, "12m": True,
+         "18m": False}),
+    Case("stalls that were short", "LoopWasStalled",
+         stalls("cpu", "1x8 7x60", "1x8 7x60"), {"2m": False, "5m": False}),
+    *(Case(f"a long stall that has ended: {cause}", "LoopWasStalled",
+           stalls(cause, "_x4 1x60", "_x4 0x60"), {"60s": False, "3m": False})
+      for cause in OTHER_CAUSES),
+    Case("a stall that was seen while it lasted", "LoopWasStalled",
+         {stall("cpu"): "0x3 6 21 0x80", **stalls("cpu", "_x5 1x80", "_x5 0x80")},
+         {"60s": False, "1m15s": False, "5m": False, "6m": False, "6m15s": False, "6m30s": False,
+          "12m": False}),
+    Case("a failed scrape long after a held GIL", "LoopWasStalled",
+         stalls("gil", "1x60 stale 1x60", "0x60 stale 0x60"),
+         {"15m": False, "15m15s": False, "20m": False, "20m15s": False}),
+    Case("a gap in scraping after a held GIL", "LoopWasStalled",
+         stalls("gil", "1x40 _x60 1x60", "0x40 _x60 0x60"),
+         {"9m": False, "25m": False, "27m": False, "31m": False}),
+    *(Case(f"a loop that is late: {cause}", "LoopSilent",
+           {BEAT: "0.05x3 5.5 20.5 35.5 50.5 0.1x9", stall(cause): "0x3 5.4 20.1 35 50 0x9"},
+           {"45s": False, "1m15s": True, "1m45s": False})
+      for cause in OTHER_CAUSES),
+    Case("a watchdog that says nothing", "LoopSilent", {BEAT: "0.05x3 5.5+15x20"},
+         {"60s": False, "1m15s": True, "4m": True}),
+    Case("a stall by code", "LoopSilent",
+         {BEAT: "0.05x3 5.5+15x20", stall("cpu"): "0x3 5.5+15x20"}, {"1m30s": False, "4m": False}),
+    Case("a process that was stopped", "LoopSilent",
+         {UP: "1 1 0 0 0 1x9", BEAT: "0.05 0.05 stale _x2 50 0.05x9"},
+         {"45s": False, "1m15s": False, "1m45s": False}),
     Case("a waiter behind a hung opening", "LockWaiterStuck",
          {WAITS: "0 4 19 34 stale", OPENS: "1 16 31 46 stale",
           UP: "1x20"}, {"15s": False, "30s": True, "45s": True, "60s": False}),
@@ -208,11 +285,10 @@ def as_promtool(case: Case) -> dict[str, object]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.name}")
 def test_alert_fires_when_it_should(case: Case, tmp_path: Path) -> None:
     """The alert fires at the times it should, and at no other that was asked about."""
-    interval = "15s" if case.interval == "15s" else "5m"
     file = tmp_path / "test.yml"
     tests = {
         "rule_files": [str(GENERATED / "rules.yml")],
-        "evaluation_interval": interval,
+        "evaluation_interval": case.interval,
         "tests": [as_promtool(case)],
     }
     file.write_text(yaml.safe_dump(tests))
