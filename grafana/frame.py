@@ -78,9 +78,9 @@ def render(page: Page) -> str:
         numbered.id_val = number
     for link in model.links or []:
         # In sight, not in the menu that the SDK puts it into.
-        link.placement = None  # type: ignore[assignment]  # It leaves out what is None.
+        link.placement = None  # It leaves out what is None.
     for annotation in model.annotations.list_val or []:
-        annotation.placement = None  # type: ignore[assignment]  # As above.
+        annotation.placement = None  # As above.
     text = json.dumps(model, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False)
     return f"{text}\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 with warnings.catch_warnings():
     # The SDK would rather write the new schema; every Grafana from 11 to 13 reads the classic one.
@@ -24,8 +24,8 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heat_kinds
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-Panel = cog.Builder[models.Panel]
-Query = prometheus.Dataquery
+Panel: TypeAlias = cog.Builder[models.Panel]
+Query: TypeAlias = prometheus.Dataquery
 
 SOURCE = kinds.DataSourceRef(type_val="prometheus", uid="${datasource}")
 """The data source that was chosen."""
