@@ -14,11 +14,13 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from instrumented_sessions.events import Event, LoopRecovered, LoopStalled
 from instrumented_sessions.watchdog import LoopWatchdog
+from instrumented_sessions.watchdog.registry import LONGEST_INTERVAL
 
 ROOT = Path(__file__).parent.parent.parent
 THRESHOLD_S = 0.1
@@ -87,23 +89,47 @@ def many_loops(count: float) -> dict[str, float]:
 
 
 def idle_loops(count: float) -> dict[str, float]:
-    """Watch `count` idle loops for eight seconds; returns the share of a core that it costs, in percent."""
+    """Watch `count` idle loops for eight seconds; returns the share of a core that it costs, in percent.
+
+    Beside it what as many asyncio loops cost with nothing but a timer at the same instants.
+    """
+    watchdog = LoopWatchdog(stall_threshold_s=THRESHOLD_S)
+    interval_s = LONGEST_INTERVAL * THRESHOLD_S
+
+    def tick(loop: asyncio.AbstractEventLoop) -> None:
+        now = time.monotonic()
+        loop.call_later(interval_s - now % interval_s, tick, loop)
+
+    percent = _cost_of_loops(int(count), lambda loop: watchdog.watch())
+    bare_percent = _cost_of_loops(int(count), tick)
+    return {
+        "loops": count,
+        "percent": percent,
+        "bare_percent": bare_percent,
+        "watchdog_s": watchdog.statistics().cpu_s,
+    }
+
+
+def _cost_of_loops(count: int, prepare: Callable[[asyncio.AbstractEventLoop], object]) -> float:
+    """Return which share of a core `count` idle loops take, each in a thread of its own, in percent."""
 
     def run() -> None:
         async def main() -> None:
-            watchdog.watch()
-            await asyncio.sleep(12)
+            prepare(asyncio.get_running_loop())
+            await asyncio.sleep(11)
 
         asyncio.run(main())
 
-    watchdog = LoopWatchdog(stall_threshold_s=THRESHOLD_S)
-    for _ in range(int(count)):
-        threading.Thread(target=run, daemon=True).start()
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
     time.sleep(2)
     cpu_s, start = time.process_time(), time.monotonic()
     time.sleep(8)
     percent = 100 * (time.process_time() - cpu_s) / (time.monotonic() - start)
-    return {"loops": count, "percent": percent, "watchdog_s": watchdog.statistics().cpu_s}
+    for thread in threads:
+        thread.join()
+    return percent
 
 
 LONG_S = (5.0, 10.0, 20.0, 40.0, 60.0)

@@ -83,7 +83,7 @@ def test_table_says_which_targets_are_met() -> None:
     """What was not run is left out."""
     extras = {
         "twenty loops": {"loops": 20.0, "right": 19.0, "last_s": 0.2},
-        "idle": {"percent": 0.4},
+        "idle": {"percent": 0.4, "bare_percent": 0.3},
         "soak": {"made": 10.0, "told_once": 10.0, "consistent": 1.0, "counted": 1.0},
     }
     text = table.targets({"recall": 1.0, "cause": 0.5, "step, us": None}, extras)
@@ -91,6 +91,6 @@ def test_table_says_which_targets_are_met() -> None:
     assert "| cause | ≥ 95 % | 50 % | **missed** |" in text
     assert "step" not in text
     assert "19 of 20, the last after 200 ms | **missed**" in text
-    assert "| 0.40 % | met |" in text
+    assert "0.40 %; eight bare timers at this interval: 0.30 % | met |" in text
     assert "each once | 10 | met |" in text
     assert "– " in table.side_by_side({"a": {"recall": None}})
