@@ -14,6 +14,9 @@ from .calls import calls_of
 PAGE_LIMIT = 1000
 """How many pages of a list are read before the server is taken to be going round in circles."""
 
+_SESSIONS_OWN = frozenset({"allow_input_required", "allow_claimed"})
+"""Options that only the session's `call_tool` takes: who gives them makes the further rounds himself."""
+
 Progress = Callable[[float, "float | None", "str | None"], Awaitable[None]]
 """The SDK's progress function: progress, total, message. 1.x reads on only when it has returned."""
 
@@ -63,6 +66,7 @@ class ClientAdapter:
         *,
         timeout_s: float | None = None,
         progress: Progress | None = None,
+        **options: Any,
     ) -> Any:
         """Call a tool and return the SDK's own result.
 
@@ -72,14 +76,15 @@ class ClientAdapter:
             timeout_s: The SDK's own limit in seconds. It does not cover the write and starts anew in
                 each round, so it is a second line at most. Default None: no limit.
             progress: An async function that is told of progress.
+            options: Further ones of the SDK's own `call_tool`, such as `meta`.
         """
-        options: dict[str, Any] = {}
         if timeout_s is not None:
             options["read_timeout_seconds"] = sdk.timeout(timeout_s)
         if progress is not None:
             options["progress_callback"] = progress
+        client = self.client if _SESSIONS_OWN.isdisjoint(options) else self.session
         with self.tracked():
-            return await self.client.call_tool(name, arguments, **options)
+            return await client.call_tool(name, arguments, **options)
 
     async def list_tools(self) -> Any:
         """Return all pages of the server's tools as one `ListToolsResult` of the SDK.

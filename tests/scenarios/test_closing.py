@@ -183,7 +183,7 @@ async def test_manager_closes_from_anywhere(first: str) -> None:
     assert transport.open_clients == []
 
 
-_CORE = ("manager/*", "session.py", "parking.py", "portal.py", "observer.py", "waitgraph.py", "locks.py")
+_CORE = ("manager/*", "session/*", "parking.py", "portal.py", "observer.py", "waitgraph.py", "locks.py")
 
 
 @pytest.mark.scenario("S22")
