@@ -265,7 +265,7 @@ class DeadlockDetected(Event):
 
 @dataclass(frozen=True)
 class BlockingCallRefused(Event):
-    """A blocking door was called on a thread that runs a loop, and raised `BlockingCallError`."""
+    """A blocking door was called on a thread that runs a loop; it raised `BlockingCallError`, or warned."""
 
     key: SessionKey | None
     door: str
@@ -273,6 +273,8 @@ class BlockingCallRefused(Event):
     twin: str
     """What to call instead, such as `asession()`."""
     caller: Party
+    refused: bool = True
+    """False when `Settings.blocking_call` is `warn`, which lets it go on."""
 
 
 @dataclass(frozen=True)

@@ -419,12 +419,21 @@ class SessionManager:
 
     def __enter__(self) -> SessionManager:
         self._check_open()
+        if self.settings.blocking_call == "raise":
+            # Now, and not when `close()` refuses after all the work.
+            self._guard("with SessionManager()", "async with SessionManager()", None)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as error:
+            if exc is None:
+                raise
+            # The body's own exception says more.
+            logger.warning("%r was not closed when its block failed: %s", self, error)
 
     async def __aenter__(self) -> SessionManager:
         self._check_open()
@@ -589,16 +598,18 @@ class SessionManager:
         on_portal = self._portal is not None and self._portal.is_current()
         if not on_portal and (self.settings.blocking_call == "allow" or not runs_a_loop()):
             return
+        refused = on_portal or self.settings.blocking_call != "warn"
         loop = "the portal's own loop" if on_portal else "an event loop"
+        use = twin if twin.startswith("async with") else f"await {twin}"
         message = (
             f"{door} would block {loop}, which runs on this thread ({threading.current_thread().name!r});"
-            f" use `await {twin}` instead, or call it from a worker thread (asyncio.to_thread)"
+            f" use `{use}` instead, or call it from a worker thread (asyncio.to_thread)"
         )
         caller = Caller().party
         self._shell.announce(
-            BlockingCallRefused(at=time.time(), key=key, door=door, twin=twin, caller=caller)
+            BlockingCallRefused(at=time.time(), key=key, door=door, twin=twin, caller=caller, refused=refused)
         )
-        if not on_portal and self.settings.blocking_call == "warn":
+        if not refused:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
             return
         raise BlockingCallError(message, key=key)

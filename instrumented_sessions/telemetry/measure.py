@@ -101,7 +101,8 @@ class Measure:
         return (Sample(catalog.SESSION_ACQUIRE_DURATION, event.waited_s, labels),)
 
     def _refused(self, event: events.BlockingCallRefused) -> Iterable[Sample]:
-        if event.key is not None and event.door == "session()":  # Other doors ask for no session.
+        # Other doors ask for no session; a request that goes on with a warning is counted at its end.
+        if event.refused and event.key is not None and event.door == "session()":
             self._count(catalog.SESSION_REQUESTS, (event.key.transport_id, Outcome.REFUSED.value))
         return ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -20,6 +21,7 @@ from instrumented_sessions import (
     SessionTimeoutError,
     Settings,
     TransportConflictError,
+    live,
 )
 from instrumented_sessions.events import (
     BlockingCallRefused,
@@ -30,6 +32,7 @@ from instrumented_sessions.events import (
     SessionAcquired,
     SessionRequested,
 )
+from instrumented_sessions.telemetry.measure import Measure
 from instrumented_sessions.telemetry.recorder import Recorder
 from instrumented_sessions.testing import FakeTransport
 from instrumented_sessions.transports.failures import NotSent
@@ -251,12 +254,26 @@ async def test_blocking_doors_on_a_loop_name_their_twins(manager: SessionManager
         manager.close_session(transport)
     with pytest.raises(BlockingCallError, match=r"await aclose\(\)"):
         manager.close()
-    with pytest.raises(BlockingCallError), SessionManager() as inner:
-        await inner.asession(transport)
-    await inner.aclose()
+    with pytest.raises(BlockingCallError, match="`async with SessionManager"), manager:
+        pytest.fail("refused only at its end")
     assert [event.door for event in recorder.of(BlockingCallRefused)] == [
         "session()", "call_tool()", "list_tools()", "run()", "close_session()", "close()",
+        "with SessionManager()",
     ]  # fmt: skip
+
+
+async def test_blocks_own_exception_is_not_hidden_by_a_refused_close(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A `with` that was entered before the loop ran, and fails on it, says why it failed."""
+    manager = await in_thread(SessionManager().__enter__)
+    with pytest.raises(LookupError, match="mine"), ExitStack() as stack:
+        stack.push(manager.__exit__)
+        raise LookupError("mine")
+    assert "was not closed when its block failed: close() would block an event loop" in caplog.text
+    with pytest.raises(BlockingCallError, match=r"await aclose\(\)"):
+        manager.__exit__(None, None, None)
+    await manager.aclose()
 
 
 async def test_blocking_call_policy_is_a_setting() -> None:
@@ -267,6 +284,20 @@ async def test_blocking_call_policy_is_a_setting() -> None:
     async with SessionManager(Settings(blocking_call="warn")) as manager:
         with pytest.warns(RuntimeWarning, match="asession"):
             manager.session(transport)
+
+
+@pytest.mark.blocks_the_loop("that is what it allows")
+async def test_request_that_goes_on_with_a_warning_is_not_refused(recorder: Recorder) -> None:
+    """It is told as what it would have been, and counted once: as created."""
+    settings, measure = Settings(blocking_call="warn"), Measure()
+    async with SessionManager(settings, observers=[recorder]) as manager:
+        with pytest.warns(RuntimeWarning, match="asession"):
+            manager.session(FakeTransport("weather"))
+    assert [event.refused for event in recorder.of(BlockingCallRefused)] == [False]
+    for event in (*recorder.of(BlockingCallRefused), *recorder.of(SessionAcquired)):
+        list(measure.samples(event))
+    requests = measure.read(live.Reading())["instrumented_sessions.session.requests"]
+    assert requests == {("weather", "created"): 1}
 
 
 test_blocking_call_policy_is_a_setting = pytest.mark.blocks_the_loop("that is what it allows")(
