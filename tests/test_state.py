@@ -102,7 +102,7 @@ def test_only_advance_assigns_to_a_state() -> None:
                     if "SessionState" in value or path.name == "state.py":
                         found.append(f"{path.relative_to(root).as_posix()}: {ast.unparse(node)}")
     assert found == [
-        "integrations/auto/ledger.py: self.state = SessionState.COLD",  # A program's own session.
+        "integrations/auto/unmanaged.py: self.state = SessionState.COLD",  # A program's own session.
         "manager/records.py: self.state = SessionState.COLD",  # A new record.
         "manager/records.py: self.state = SessionState.COLD",  # After a fork, in the child.
         "state.py: record.state = new",

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 from mcp import ClientSession, StdioServerParameters
 from mcp.client import sse, stdio, streamable_http
 
@@ -49,3 +50,38 @@ def high_level(*options: str) -> Any:
 
 def text_of(result: Any) -> str:
     return str(result.content[0].text)
+
+
+@asynccontextmanager
+async def wrapped(stream: Any) -> AsyncIterator[Any]:
+    """A stream of the program's own that passes on what comes from a transport, to log or to filter it."""
+    send, receive = anyio.create_memory_object_stream[Any](10)
+
+    async def pass_on() -> None:
+        async with send:
+            async for message in stream:
+                await send.send(message)
+
+    async with anyio.create_task_group() as group, receive:
+        group.start_soon(pass_on)
+        yield receive
+        group.cancel_scope.cancel()
+
+
+class Outbox:
+    """A write stream of the program's own, over one that outlives it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def send(self, message: Any) -> None:
+        await self._stream.send(message)
+
+    async def aclose(self) -> None:
+        """Leave the other one open."""
+
+    async def __aenter__(self) -> Outbox:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()

@@ -55,7 +55,7 @@ def test_everything_is_as_it_was(nothing_exported: None) -> None:
     try:
         during = attributes()
         changed = {name for name in during if during[name] is not before.get(name)}
-        assert {"ClientSession.__init__", "BaseEventLoop.run_forever", "Loop.run_forever"} <= changed
+        assert {"ClientSession.__aenter__", "BaseEventLoop.run_forever", "Loop.run_forever"} <= changed
         assert {"trio.run", "trio._core.run", "mcp.stdio_client", "mcp.client.sse.sse_client"} <= changed
         assert "ClientSession.send_request" in during
         assert set(threading.enumerate()) > threads
@@ -154,14 +154,14 @@ def test_setting_that_cannot_be_read_is_logged_and_the_rest_goes_on(
 ) -> None:
     """Nothing is raised into the program, whatever its environment says."""
     monkeypatch.setenv(variable, value)
-    init = mcp.ClientSession.__init__
+    enter = mcp.ClientSession.__aenter__
     try:
         instrument()
         assert said in caplog.text
-        assert mcp.ClientSession.__init__ is not init
+        assert mcp.ClientSession.__aenter__ is not enter
     finally:
         uninstrument()
-    assert mcp.ClientSession.__init__ is init
+    assert mcp.ClientSession.__aenter__ is enter
 
 
 def test_attribute_that_somebody_replaced_since_is_left_to_him() -> None:

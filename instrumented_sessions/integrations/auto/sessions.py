@@ -1,47 +1,29 @@
 """Tells a ledger of every client session of the installed `mcp`, whichever framework opened it.
 
-Hooked are the SDK's functions that open a transport, and `ClientSession`: where it is entered, initialised,
-asked and left. Sessions of our own managers, which tell of themselves, are left alone.
+Hooked is `ClientSession`: where it is entered, initialised, asked and left. Sessions of our own managers,
+which tell of themselves, are left alone.
 """
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from types import ModuleType
 from typing import Any
 
 from ...parking import current_actor
 from ...transports import sdk
 from ...vocabulary import Phase
 from .askers import Asker
+from .connections import Connections
 from .hooks import Patches, guarded
 from .imports import WhenImported
-from .ledger import Ledger, Unmanaged, UnmanagedCall
-from .targets import MEMORY, UNKNOWN, of_call
-
-_OPENERS = {
-    "mcp.client.stdio": ("stdio_client",),
-    "mcp.client.sse": ("sse_client",),
-    "mcp.client.streamable_http": ("streamable_http_client", "streamablehttp_client"),
-    "mcp.client.websocket": ("websocket_client",),
-}
-"""The functions that open a transport, by module; not every version has all of them."""
+from .ledger import Ledger
+from .targets import MEMORY, UNKNOWN, Target
+from .unmanaged import Unmanaged, UnmanagedCall
 
 _HANDSHAKES = ("initialize", "server/discover")
-
-_connecting: contextvars.ContextVar[Unmanaged | None] = contextvars.ContextVar(
-    "instrumented_sessions_connecting", default=None
-)
-"""The session whose transport was opened last in this context; a `ClientSession` may take it over."""
-
-_entering: contextvars.ContextVar[bool] = contextvars.ContextVar(
-    "instrumented_sessions_entering", default=False
-)
-"""Whether a transport is being opened: one function of the SDK calls another."""
 
 
 class EverySession:
@@ -52,12 +34,8 @@ class EverySession:
         self._patches = patches
         self._is_open = True
         self._sessions: weakref.WeakKeyDictionary[Any, Unmanaged] = weakref.WeakKeyDictionary()
-        # By id, as some streams take no weak reference; an entry lives as long as its transport.
-        self._streams: dict[int, tuple[Any, Unmanaged]] = {}
-        for module in _OPENERS:
-            imports.call(module, self._hook_openers)
+        self._connections = Connections(ledger, patches, imports, self.tells_of_this)
         for name, make in (
-            ("__init__", self._constructing),
             ("__aenter__", self._entering),
             ("__aexit__", self._leaving),
             ("initialize", self._initializing),
@@ -75,67 +53,6 @@ class EverySession:
         """Return whether what opens now is recorded; a manager's own openings are not."""
         return self._is_open and current_actor() is None
 
-    # -- transports
-
-    def _hook_openers(self, module: ModuleType) -> None:
-        for name in _OPENERS[module.__name__]:
-            opener = getattr(module, name, None)
-            if opener is not None:
-                self._patches.replace_everywhere(opener, self._opening)
-
-    def _opening(self, opener: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(opener)
-        def opener_watched(*args: Any, **kwargs: Any) -> Any:
-            connection = opener(*args, **kwargs)
-            watched = guarded(
-                "watching a transport", self._watched, connection, opener.__name__, args, kwargs
-            )
-            return connection if watched is None else watched
-
-        return opener_watched
-
-    def _watched(self, connection: Any, opener: str, args: Any, kwargs: Any) -> _Connection | None:
-        if not self.tells_of_this():
-            return None
-        return _Connection(connection, self, lambda: self._begin(of_call(opener, args, kwargs)))
-
-    def _begin(self, target: Any) -> Unmanaged:
-        return self._ledger.begin(target, Asker())
-
-    def connected(self, session: Unmanaged, streams: Any) -> None:
-        """Note that a transport is open, and which streams are its."""
-        session.phase = Phase.NEGOTIATE
-        _connecting.set(session)
-        self._streams[id(streams[0])] = (streams[0], session)
-
-    def gave_up(self, session: Unmanaged, streams: Any, error: BaseException | None) -> None:
-        """Note that a transport was left, after its session or without one; it may have no streams yet."""
-        if streams is not None:
-            self._streams.pop(id(streams[0]), None)
-        self._ledger.ended(session, error)
-
-    # -- sessions
-
-    def _constructing(self, original: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(original)
-        def init(session: Any, *args: Any, **kwargs: Any) -> None:
-            original(session, *args, **kwargs)
-            guarded("recognising a session", self._recognise, session, args, kwargs)
-
-        return init
-
-    def _recognise(self, session: Any, args: Any, kwargs: Any) -> None:
-        """Take over what is known from the session's transport."""
-        if not self.tells_of_this():
-            return
-        stream = args[0] if args else kwargs.get("read_stream")
-        _, known = self._streams.get(id(stream), (None, None))
-        if stream is None:  # 2.x's client passes it on within something else.
-            known = _connecting.get()
-        if known is not None and not known.is_taken:  # Else a copy of the context that took it.
-            known.is_taken = True
-            self._sessions[session] = known
-
     def _entering(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         async def aenter(session: Any, *args: Any, **kwargs: Any) -> Any:
@@ -152,12 +69,12 @@ class EverySession:
     def _entered(self, session: Any) -> Unmanaged | None:
         if not self.tells_of_this():
             return None
-        unmanaged = self._sessions.get(session)
-        if unmanaged is None:  # Over a transport that is not the SDK's, or in the server's process.
-            dispatcher = type(getattr(session, "_dispatcher", None)).__name__
-            unmanaged = self._begin(MEMORY if dispatcher == "DirectDispatcher" else UNKNOWN)
-            self._sessions[session] = unmanaged
+        unmanaged = self._connections.of_session(session)
+        if unmanaged is None or not unmanaged.is_free:
+            unmanaged = self._ledger.begin(_target(session, unmanaged), Asker())
+        unmanaged.is_taken = True
         unmanaged.phase = Phase.NEGOTIATE
+        self._sessions[session] = unmanaged
         return unmanaged
 
     def _leaving(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -185,7 +102,7 @@ class EverySession:
                 except BaseException as error:
                     guarded("recording a failed opening", self._ledger.failed, unmanaged, error)
                     raise
-            guarded("recording an opening", self._ledger.opened, unmanaged)
+            guarded("recording an opening", self._opened, unmanaged)
             return answer
 
         return initialize
@@ -196,10 +113,15 @@ class EverySession:
             answer = original(session, *args, **kwargs)
             unmanaged = self._sessions.get(session)
             if unmanaged is not None:
-                guarded("recording an opening", self._ledger.opened, unmanaged)
+                guarded("recording an opening", self._opened, unmanaged)
             return answer
 
         return adopt
+
+    def _opened(self, unmanaged: Unmanaged) -> None:
+        self._ledger.opened(unmanaged)
+        if unmanaged.kind == UNKNOWN.kind:  # It may use any of those that nobody else uses.
+            self._connections.settle()
 
     def _requesting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -239,39 +161,9 @@ class EverySession:
         return guarded(what, scope, of) or nullcontext()
 
 
-class _Connection:
-    """A transport's context manager that tells when it is entered and left."""
-
-    def __init__(self, connection: Any, sessions: EverySession, begin: Callable[[], Unmanaged]) -> None:
-        self._connection = connection
-        self._sessions = sessions
-        self._begin = begin
-        self._session: Unmanaged | None = None
-        self._streams: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    async def __aenter__(self) -> Any:
-        session = None if _entering.get() else guarded("recording an opening", self._begin)
-        token = _entering.set(True)
-        try:
-            streams = await self._connection.__aenter__()
-        except BaseException as error:
-            if session is not None:
-                guarded("recording a failed opening", self._sessions.gave_up, session, None, error)
-            raise
-        finally:
-            _entering.reset(token)
-        self._session, self._streams = session, streams
-        if session is not None:
-            guarded("recording a connection", self._sessions.connected, session, streams)
-        return streams
-
-    async def __aexit__(self, *exc_info: Any) -> Any:
-        try:
-            return await self._connection.__aexit__(*exc_info)
-        finally:
-            if self._session is not None:
-                error = exc_info[1] if len(exc_info) > 1 else None
-                guarded("recording an end", self._sessions.gave_up, self._session, self._streams, error)
+def _target(session: Any, connected: Unmanaged | None) -> Target:
+    """Return the target of a session that is not the first over its transport, or whose is not known."""
+    if connected is not None:
+        return connected.target
+    is_direct = type(getattr(session, "_dispatcher", None)).__name__ == "DirectDispatcher"
+    return MEMORY if is_direct else UNKNOWN  # In the server's process; or over none of the SDK's transports.
