@@ -20,7 +20,8 @@ from .streams import Link, watched
 class InMemoryTransport(Options):
     """Talks to an SDK server object (`Server`, `MCPServer`, `FastMCP`) in this process.
 
-    The server's async handlers run on the portal loop: one that blocks, blocks every session.
+    The server's async handlers, and on mcp 1.x its plain ones too, run on the portal loop: one that blocks,
+    blocks every session. Reports of the stall name its line.
 
     Args:
         id: A low-cardinality label, free of secrets.
