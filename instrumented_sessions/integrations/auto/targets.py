@@ -5,20 +5,17 @@ Arguments, paths and queries of a target may hold tokens, so that only what cann
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from .launchers import launched, launcher_of, name_of
+
 OTHER = "other"
 """The id of what came when there were too many ids."""
 
 MAX_IDS = 100
-_LAUNCHER = re.compile(r"(python|pypy|node|deno|bun|bunx|npx|pnpx|uvx|uv|pipx|ruby|java|sh|bash)[\d.]*")
-_WORDS = frozenset({"run", "tool", "exec", "dlx", "x"})
-"""What comes before the program: `uv run server.py`, `deno run server.ts`."""
-_NAME = re.compile(r"@?[A-Za-z][\w.-]{0,63}")
 
 
 class Target(NamedTuple):
@@ -34,20 +31,16 @@ MEMORY = Target("memory", "memory")
 
 
 def of_command(command: str, args: Sequence[str] = ()) -> Target:
-    """Return the target of a server that is a child process: its program's name, or its script's."""
-    program = _last_part(command) or "stdio"
-    if _LAUNCHER.fullmatch(program) is None:
-        return Target("stdio", program)
-    words = iter(args)
-    for word in words:
-        if word in ("-c", "-e"):
-            break  # What follows is code.
-        if word == "-m":
-            word = next(words, "")
-        elif word.startswith("-") or word in _WORDS:
-            continue
-        return Target("stdio", _last_part(word) or program)
-    return Target("stdio", program)
+    """Return the target of a server that is a child process: its program's name, or its script's.
+
+    A launcher is named by what it launches, and by itself where that is not certain.
+    """
+    program = name_of(command)
+    launcher = launcher_of(program)
+    if launcher is None:
+        return Target("stdio", program or "stdio")
+    name, rest = launched(launcher, args)
+    return of_command(name, rest) if name else Target("stdio", program)
 
 
 def of_url(kind: str, url: str) -> Target:
@@ -81,9 +74,3 @@ class Labels:
                 return target._replace(id=OTHER)
             self._ids.add(target.id)
         return target
-
-
-def _last_part(path: str) -> str:
-    """Return the last part of a path or a package's name; empty when it looks like anything else."""
-    name = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
-    return name if _NAME.fullmatch(name) else ""
