@@ -1,6 +1,7 @@
 """An agent that falls ill when it is told to, by lines on its standard input; its end ends it.
 
 stall SECONDS    block the event loop `main`
+hold SECONDS     the same in native code that keeps the GIL, so that nothing in the process runs
 hang             begin an opening that hangs; `heal` lets it go on
 queue            begin an opening behind the hung one, so that somebody waits for its lock
 heal             let the hung opening go on
@@ -12,6 +13,7 @@ flood            more events than an observer can take, so that some are dropped
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import sys
 import threading
 import time
@@ -79,6 +81,10 @@ def stall(loop: asyncio.AbstractEventLoop, seconds: str) -> None:
     loop.call_soon_threadsafe(time.sleep, float(seconds))
 
 
+def hold(loop: asyncio.AbstractEventLoop, seconds: str) -> None:
+    loop.call_soon_threadsafe(ctypes.PyDLL(None).sleep, int(seconds))
+
+
 def hang(loop: asyncio.AbstractEventLoop) -> None:
     HUNG.connecting.close()
     ask(PATIENT, HUNG, "first", timeout_s=600.0)
@@ -128,6 +134,7 @@ def flood(loop: asyncio.AbstractEventLoop) -> None:
 
 ORDERS: dict[str, Any] = {
     "stall": stall,
+    "hold": hold,
     "hang": hang,
     "queue": queue,
     "heal": heal,

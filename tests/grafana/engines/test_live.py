@@ -27,6 +27,9 @@ from tests.grafana.engines.programs import GUARD_S, Agent, Demo, until
 FULL = bool(os.environ.get("GRAFANA_FULL"))
 FIRING_TARGET_S = 10.0
 RESOLVED_TARGET_S = 5.0
+HELD_S = 7
+"""How long native code keeps the GIL, in seconds: longer than a stall by code may last before it pages."""
+
 STOPPED_S = 8.0
 """How long a process is stopped, in seconds: longer than a stall by code may last before it pages."""
 
@@ -71,21 +74,11 @@ def check_words(alert: dict[str, Any], *words: str) -> None:
     assert "/d/instrumented-sessions-" in told["dashboard_url"]
 
 
-def test_stalled_loop_reaches_the_webhook_and_resolves(watch: Watch, agent: Agent) -> None:
-    """A stalled loop pages while it is stalled, and the alert ends soon after the stall does."""
-    name = f"{alerts.PREFIX}LoopStalled"
-    began = time.time()
-    agent.do("stall", "20")
-    at, alert = heard(watch, name, "firing", began, loop="main", job="sick")
-    check_words(alert, "main", "stood still")
-    ended = began + 20
-    tell("from the stall to the webhook", at - began, FIRING_TARGET_S)
-    at, _ = heard(watch, name, "resolved", began, loop="main", job="sick")
-    tell("from its end to the end of the alert", at - ended, RESOLVED_TARGET_S)
-
-
 def test_stopped_process_pages_nobody_for_a_stall(watch: Watch, agent: Agent) -> None:
-    """A process that was stopped and goes on has late heartbeats, but no stall that pages."""
+    """A process that was stopped and goes on has late heartbeats, but no stall that pages.
+
+    It comes first: the page for a held GIL stays for five minutes.
+    """
     prometheus = watch.prometheus
     began = time.time()
     scraped = 'timestamp(instrumented_sessions_loop_heartbeat_age_seconds{job="sick",loop="main"})'
@@ -98,6 +91,40 @@ def test_stopped_process_pages_nobody_for_a_stall(watch: Watch, agent: Agent) ->
     until(lambda: (prometheus.value(scraped) or 0.0) > ended + 3.0, "it has been scraped since")
     pages = f'ALERTS{{alertname=~"{alerts.PREFIX}Loop.*",severity="page",job="sick"}}'
     assert prometheus.query_range(pages, ended, time.time(), 1.0) == []
+
+
+def test_held_gil_reaches_the_webhook_when_it_ends(watch: Watch, agent: Agent) -> None:
+    """Native code that keeps the GIL from all threads pages, though no scrape succeeds meanwhile.
+
+    It comes before other stalls: one that was seen while it lasted speaks for those of the next ten minutes.
+    """
+    began = time.time()
+    agent.do("hold", str(HELD_S))
+
+    def told() -> tuple[float, dict[str, Any]] | None:
+        whose = {"loop": "main", "job": "sick"}
+        # The last scrape may be answered in the instant in which the stall is known and lasts.
+        for name in ("LoopWasStalled", "LoopStalled"):
+            if heard := watch.webhook.heard(f"{alerts.PREFIX}{name}", "firing", whose, began):
+                return heard
+        return None
+
+    at, alert = until(told, f"the held GIL is told; firing: {watch.prometheus.query('ALERTS')}")
+    check_words(alert, "main", "stood still")
+    tell("from the end of the held GIL to the webhook", at - began - HELD_S, RESOLVED_TARGET_S)
+
+
+def test_stalled_loop_reaches_the_webhook_and_resolves(watch: Watch, agent: Agent) -> None:
+    """A stalled loop pages while it is stalled, and the alert ends soon after the stall does."""
+    name = f"{alerts.PREFIX}LoopStalled"
+    began = time.time()
+    agent.do("stall", "20")
+    at, alert = heard(watch, name, "firing", began, loop="main", job="sick")
+    check_words(alert, "main", "stood still")
+    ended = began + 20
+    tell("from the stall to the webhook", at - began, FIRING_TARGET_S)
+    at, _ = heard(watch, name, "resolved", began, loop="main", job="sick")
+    tell("from its end to the end of the alert", at - ended, RESOLVED_TARGET_S)
 
 
 def test_hung_opening_reaches_the_webhook_and_resolves(watch: Watch, agent: Agent) -> None:
