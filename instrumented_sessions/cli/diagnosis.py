@@ -8,6 +8,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from ..chain import CodeLocation
+
 SERVICE = "instrumented-sessions diagnostics"
 """What the server says it is, see `integrations.auto.server`."""
 
@@ -119,7 +121,8 @@ def _about(statistics: dict[str, Any]) -> str:
 def _of_stall(stall: dict[str, Any]) -> Finding:
     what = f"loop {stall['loop']!r} has not run for {stall['duration_s']:.1f} s, cause {stall['cause']}"
     if stall["culprit"]:
-        what += " at {function} ({file}:{line})".format(**stall["culprit"])
+        culprit = CodeLocation(*(stall["culprit"][field] for field in CodeLocation._fields))
+        what += f" at {culprit.short()}"
     frames = stall["stacks"][0]["frames"] if stall["stacks"] else ()
     return Finding(what, FOR_CAUSE.get(stall["cause"], FOR_CAUSE["unknown"]), tuple(frames))
 

@@ -152,7 +152,7 @@ def _verdict(stalls: list[StallReport], chains: list[BlockingChain]) -> str:
 def _sentence(report: StallReport) -> str:
     text = f"Loop {report.loop!r} has not run for {report.duration_s:.1f} s, cause {report.cause}"
     if report.culprit is not None:
-        text += f", at {report.culprit}"
+        text += f", at {report.culprit.short()}"
     return f"{text}, in task {report.task!r}" if report.task else text
 
 
