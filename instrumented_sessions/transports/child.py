@@ -80,6 +80,10 @@ class Child(asyncio.SubprocessProtocol):
         self._errors = errors
         self._tell_end = ended
         self._agent = os.getpid()
+        self.pid = 0
+        """The process's id, and its group's; 0 before it is known."""
+        self.is_begun = False
+        """Whether its start has been asked for."""
         self._loop = asyncio.get_running_loop()
         self._items: deque[Any] = deque()
         self._partial: list[bytes] = []  # The pieces of a line that is not complete.

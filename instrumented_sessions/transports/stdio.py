@@ -18,8 +18,8 @@ from ..vocabulary import OpenFailure, Phase
 from . import sdk, secrets
 from .base import Options, checked_mapping
 from .child import IMPATIENCE_S, PATIENCE_S, Child, ServerProcessEnded
-from .guardian import GUARDIAN
 from .opening import opening
+from .spawning import start
 from .streams import Link, WatchedReadStream
 
 logger = logging.getLogger(__name__)
@@ -78,35 +78,34 @@ class StdioTransport(Options):
                 link.evidence = (OpenFailure.COMMAND, f"{cause} before it answered")
             link.ended(cause)
 
-        async with GUARDIAN.watching():
-            _, protocol = await asyncio.get_running_loop().subprocess_exec(
-                lambda: Child(self.encoding, self.encoding_error_handler, ended),
-                self.command,
-                *self.args,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.errlog if self.errlog is not None else _standard_error(),
-                cwd=self.cwd,
-                env={**sdk.module("client.stdio").get_default_environment(), **(self.env or {})},
-                start_new_session=True,
-            )
-            child: Child = protocol
-            patience_s = PATIENCE_S
-            # No await before the try: a cancellation in between would leave the process behind.
-            try:
-                link.probe.is_write_blocked = child.is_blocked
-                link.probe.phase = Phase.NEGOTIATE
-                yield WatchedReadStream(child, link), child
-            except asyncio.CancelledError:
+        child = Child(self.encoding, self.encoding_error_handler, ended)
+        await start(
+            child,
+            self.command,
+            *self.args,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errlog if self.errlog is not None else _standard_error(),
+            cwd=self.cwd,
+            env={**sdk.module("client.stdio").get_default_environment(), **(self.env or {})},
+            start_new_session=True,
+        )
+        patience_s = PATIENCE_S
+        # No await before the try: a cancellation in between would leave the process behind.
+        try:
+            link.probe.is_write_blocked = child.is_blocked
+            link.probe.phase = Phase.NEGOTIATE
+            yield WatchedReadStream(child, link), child
+        except asyncio.CancelledError:
+            patience_s = IMPATIENCE_S
+            raise
+        finally:
+            if not link.is_open or link.cause is not None:
                 patience_s = IMPATIENCE_S
-                raise
-            finally:
-                if not link.is_open or link.cause is not None:
-                    patience_s = IMPATIENCE_S
-                link.closing()
-                with anyio.CancelScope(shield=True):
-                    if not await child.end(patience_s):
-                        logger.warning("the process %d of transport %r does not end", child.pid, self.id)
+            link.closing()
+            with anyio.CancelScope(shield=True):
+                if not await child.end(patience_s):
+                    logger.warning("the process %d of transport %r does not end", child.pid, self.id)
 
     def _shown(self) -> Mapping[str, object]:
         # Arguments and variables may carry tokens: only how many, and which.
