@@ -28,7 +28,8 @@ async def in_thread(function: Callable[[], T], name: str = "instrumented-session
         setter: Callable[[Any], None]
         try:
             outcome, setter = function(), future.set_result
-        except StopIteration as error:  # No future takes one.
+        except (StopIteration, SystemExit, KeyboardInterrupt) as error:
+            # No future takes the first; the others would end the loop, and all that runs on it.
             outcome, setter = RuntimeError(f"the function raised {error!r}"), future.set_exception
         except BaseException as error:
             outcome, setter = error, future.set_exception

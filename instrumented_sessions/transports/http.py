@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from ..vocabulary import OpenFailure
 from . import sdk, secrets
 from .base import Options, checked_mapping
+from .failures import note_evidence
 from .http_failures import bare_url
 from .opening import opening
 from .streams import Link, watched
@@ -19,7 +21,8 @@ from .web import WatchedClient
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str] | Awaitable[Mapping[str, str]]]
 """Headers for every request, or a function that returns them, called for each opening.
 
-A plain function runs in a thread of ours, an async one on the callback loop.
+A plain function runs in a thread of ours, an async one on the callback loop. One that raises, or returns
+something else, fails the opening (`OpenFailure.OTHER`); sessions that are open are not touched.
 """
 
 
@@ -52,7 +55,7 @@ class _HTTPTransport(Options):
         """Return a new HTTP client of the SDK's library, with this opening's headers."""
         headers = self.headers
         if callable(headers):
-            headers = checked_mapping("headers", await link.callbacks.run(headers, (), Context()))
+            headers = await _called(headers, link)
         link.secrets.keep((*secrets.in_headers(headers or {}), *secrets.in_url(self.url)))
         return WatchedClient(
             link,
@@ -61,6 +64,34 @@ class _HTTPTransport(Options):
             auth=self.auth,
             timeout=sdk.httpx.Timeout(self.timeout_s, read=self.sse_read_timeout_s),
         )
+
+
+async def _called(function: Callable[[], Any], link: Link) -> dict[str, str]:
+    """Return what the program's headers function returns; its fault is not taken for the server's."""
+    try:
+        given = await link.callbacks.run(function, (), Context())
+    except Exception as error:
+        note_evidence(error, (OpenFailure.OTHER, f"the headers function raised {type(error).__name__}"))
+        raise
+    try:
+        return _sendable(given)
+    except ValueError as error:
+        note_evidence(error, (OpenFailure.OTHER, f"{error} (ValueError)"))
+        raise
+
+
+def _sendable(given: object) -> dict[str, str]:
+    """Return a copy of headers that HTTP can carry; neither names nor values appear in the error."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"the headers function returned {type(given).__name__}, not a mapping of strings")
+    for text in (text for item in given.items() for text in item):
+        if not isinstance(text, str):
+            raise ValueError(
+                f"the headers function returned a mapping with {type(text).__name__}, not strings"
+            )
+        if not (text.isascii() and text.replace("\t", " ").isprintable()):
+            raise ValueError("the headers function returned text that is no header's")
+    return dict(given)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
