@@ -7,7 +7,7 @@ A warm hit announces nothing; it is counted (see `live`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .chain import BlockingChain, CodeLocation, Party
 from .vocabulary import (
@@ -247,7 +247,8 @@ class CallEnded(_SessionEvent):
     duration_s: float
     phase: Phase
     """Where it was when it ended."""
-    error: BaseException | None = None
+    error: BaseException | None = field(default=None, repr=False)
+    """What its caller got; not in the `repr`, because a server's answer may quote credentials."""
     slow: bool = False
     """Whether it took longer than `slow_call_threshold_s`."""
     tool_error: bool = False

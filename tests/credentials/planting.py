@@ -127,15 +127,10 @@ def main() -> None:
         use(manager, good, bad)
         with ThreadLock("a lock"):
             show(manager, manager.explain(), *manager.hangs(), manager.statistics(), manager.settings)
-    # The error of a call is what the server has answered, unchanged.
-    show(*good, *bad, *(one for one in recorder.events if not is_an_answer(getattr(one, "error", None))))
+    show(*good, *bad, *recorder.events)
     show_metrics(telemetry)
     telemetry.close(timeout_s=60.0)
     sys.stdout.flush()
-
-
-def is_an_answer(error: object) -> bool:
-    return isinstance(error, sdk.MCPError) and "fails to" in str(error)
 
 
 def show_metrics(telemetry: Any) -> None:
