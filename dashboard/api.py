@@ -7,22 +7,42 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import anyio.to_thread
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from fastapi.responses import StreamingResponse
 
-from . import views
+from . import ranges, views
 from .contention import still_open, transports
+from .ranges import Range, RangeError
 from .rows import Work
 from .schemas import Loops, Now, Sessions, Timeline, Trace, Transports, Verdict, Waits
-from .store import window
+from .store import Window, window, window_between
 from .wiring import Wiring
 
 T = TypeVar("T")
 
 RangeS = Annotated[float, Query(ge=10, le=7 * 86_400, description="How far back, in seconds.")]
 DEFAULT_RANGE_S = 900.0
+_INSTANT = "Milliseconds since 1970-01-01 UTC; `from` and `to` together replace `range_s`."
 MAX_BARS = 2_000
 MAX_STALLS = 100
+
+
+def _chosen(
+    since: Annotated[str | None, Query(alias="from", description=_INSTANT)] = None,
+    until: Annotated[str | None, Query(alias="to", description=_INSTANT)] = None,
+) -> Range | None:
+    """Return the range that a link asks for; None for the time up to now."""
+    try:
+        return ranges.parse(since, until)
+    except RangeError as error:
+        raise HTTPException(400, str(error)) from error
+
+
+Chosen = Annotated[Range | None, Depends(_chosen)]
+
+
+def _window(chosen: Range | None, range_s: float, now: float) -> Window:
+    return window(now, range_s) if chosen is None else window_between(*chosen, now)
 
 
 def router(wiring: Wiring) -> APIRouter:
@@ -56,11 +76,13 @@ def router(wiring: Wiring) -> APIRouter:
         return Sessions(at=snapshot.at, sessions=snapshot.sessions)
 
     @routes.get("/transports")
-    async def contention(range_s: RangeS = DEFAULT_RANGE_S) -> Transports:
+    async def contention(chosen: Chosen, range_s: RangeS = DEFAULT_RANGE_S) -> Transports:
         """Contention of the transports side by side."""
-        snapshot = wiring.live.now()
-        gauges = wiring.live.lock_gauges()
-        span = window(snapshot.at, range_s)
+        live = wiring.live.now()
+        snapshot = views.as_of(live, chosen)
+        # How locks are now is no part of a range that stays where it is.
+        gauges = wiring.live.lock_gauges() if chosen is None else {}
+        span = _window(chosen, range_s, live.at)
 
         def query() -> Transports:
             found = wiring.store.contention(span)
@@ -70,10 +92,11 @@ def router(wiring: Wiring) -> APIRouter:
         return await ask(query)
 
     @routes.get("/loops")
-    async def loops(range_s: RangeS = DEFAULT_RANGE_S) -> Loops:
+    async def loops(chosen: Chosen, range_s: RangeS = DEFAULT_RANGE_S) -> Loops:
         """Loops, their lag, and their latest stalls."""
-        snapshot = wiring.live.now()
-        span = window(snapshot.at, range_s)
+        live = wiring.live.now()
+        snapshot = views.as_of(live, chosen)
+        span = _window(chosen, range_s, live.at)
 
         def query() -> Loops:
             ended = wiring.store.work(span.since * 10**9, span.until * 10**9, [Work.STALL], MAX_STALLS)
@@ -82,15 +105,16 @@ def router(wiring: Wiring) -> APIRouter:
         return await ask(query)
 
     @routes.get("/timeline")
-    async def timeline(range_s: RangeS = 300.0) -> Timeline:
+    async def timeline(chosen: Chosen, range_s: RangeS = 300.0) -> Timeline:
         """Waits and holds as lanes, one for each session."""
-        snapshot = wiring.live.now()
-        since = snapshot.at - range_s
+        live = wiring.live.now()
+        snapshot = views.as_of(live, chosen)
+        span = chosen or Range(live.at - range_s, live.at)
         kinds = [Work.CALL, Work.REQUEST, Work.OPENING, Work.LOCK]
 
         def query() -> Timeline:
-            ended = wiring.store.work(int(since * 1e9), int(snapshot.at * 1e9), kinds, MAX_BARS)
-            return views.timeline(ended, snapshot, since, truncated=len(ended) == MAX_BARS)
+            ended = wiring.store.work(int(span.since * 1e9), int(span.until * 1e9), kinds, MAX_BARS)
+            return views.timeline(ended, snapshot, span, truncated=len(ended) == MAX_BARS)
 
         return await ask(query)
 

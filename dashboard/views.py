@@ -10,6 +10,7 @@ from instrumented_sessions.telemetry import catalog
 from . import schemas
 from .live import chains
 from .live.open_work import OpenWork
+from .ranges import Range
 from .rows import Span, Work
 from .schemas import Bar, Lane, LoopHealth, LoopPoint, Loops, Now, Stall, Timeline, Trace, TraceSpan
 from .sketch import percentiles
@@ -21,6 +22,28 @@ _STATUS = ("unset", "ok", "error")
 _BAR_KINDS = {Work.CALL: "call", Work.REQUEST: "request", Work.OPENING: "opening", Work.LOCK: "lock"}
 
 _Loop = tuple[str, str, str]
+
+
+def as_of(now: Now, chosen: Range | None) -> Now:
+    """Return what is open now as far as it is part of a chosen range; all of it without one.
+
+    What began after the range is left out, and heartbeats, which tell of this instant only.
+    """
+    if chosen is None:
+        return now
+    return now.model_copy(
+        update={
+            "at": min(now.at, chosen.until),
+            "waits": [
+                wait.model_copy(
+                    update={"steps": [step for step in wait.steps if step.started_at < chosen.until]}
+                )
+                for wait in now.waits
+            ],
+            "stalls": [stall for stall in now.stalls if stall.started_at < chosen.until],
+            "loops": [],
+        }
+    )
 
 
 def loops(lags: Iterable[LoopLag], ended: Iterable[StoredSpan], now: Now, window: Window) -> Loops:
@@ -86,7 +109,7 @@ def _ended_stall(span: Span) -> Stall:
     return chains.stall(span.attributes, item, span.duration_s, ongoing=False)
 
 
-def timeline(ended: Iterable[StoredSpan], now: Now, since: float, *, truncated: bool) -> Timeline:
+def timeline(ended: Iterable[StoredSpan], now: Now, shown: Range, *, truncated: bool) -> Timeline:
     """Return what ended and what is still open as lanes, the most recently active first."""
     lanes: defaultdict[tuple[str, str], list[Bar]] = defaultdict(list)
     for wait in now.waits:
@@ -124,7 +147,7 @@ def timeline(ended: Iterable[StoredSpan], now: Now, since: float, *, truncated: 
         for (transport, conversation), bars in lanes.items()
     ]
     found.sort(key=lambda lane: max(bar.ended_at for bar in lane.bars), reverse=True)
-    return Timeline(since=since, until=now.at, lanes=found, truncated=truncated)
+    return Timeline(since=shown.since, until=shown.until, lanes=found, truncated=truncated)
 
 
 def trace(trace_id: str, spans: Sequence[StoredSpan], logs: Sequence[TraceLog]) -> Trace:

@@ -7,8 +7,6 @@ import sqlite3
 from . import slots
 
 CHUNK_ROWS = 5_000
-FINE_KEPT_S = 6 * 3600.0
-"""How long fine sums are kept, in seconds; coarse ones as long as spans."""
 
 _OLDEST = """
 DELETE FROM {table} WHERE id IN (SELECT id FROM (SELECT id, received_at FROM {table} ORDER BY id LIMIT ?)
@@ -37,11 +35,11 @@ def delete_chunk(connection: sqlite3.Connection, before: float, max_spans: int) 
 
 
 def delete_rollups(connection: sqlite3.Connection, now: float, before: float) -> None:
-    """Delete sums of time before `before` (Unix seconds), fine ones also when older than `FINE_KEPT_S`.
+    """Delete sums of time before `before` (Unix seconds), fine ones also when older than `slots.FINE_KEPT_S`.
 
     Sums of a day ahead come from a sender whose clock is wrong, and would never grow old.
     """
-    for width_s, oldest in ((slots.FINE_S, max(before, now - FINE_KEPT_S)), (slots.COARSE_S, before)):
+    for width_s, oldest in ((slots.FINE_S, max(before, now - slots.FINE_KEPT_S)), (slots.COARSE_S, before)):
         for table in _ROLLUPS:
             connection.execute(
                 f"DELETE FROM {table} WHERE width_s = ? AND (slot < ? OR slot > ?)",

@@ -9,6 +9,8 @@ from typing import NamedTuple
 FINE_S = 5
 COARSE_S = 300
 WIDTHS_S = (FINE_S, COARSE_S)
+FINE_KEPT_S = 6 * 3600.0
+"""How long fine sums are kept, in seconds; coarse ones as long as spans."""
 _FINE_UP_TO_S = 7_200
 _STEPS = 60
 
@@ -41,10 +43,21 @@ class Window(NamedTuple):
 
 def window(until: float, range_s: float) -> Window:
     """Return the window of about 60 steps that ends at the step `until` falls in."""
-    width_s = FINE_S if range_s <= _FINE_UP_TO_S else COARSE_S
-    step_s = max(1, math.ceil(range_s / _STEPS / width_s)) * width_s
+    width_s, step_s = _widths(range_s, is_recent=True)
     end = (int(until) // step_s + 1) * step_s
     return Window(end - max(1, math.ceil(range_s / step_s)) * step_s, end, step_s, width_s)
+
+
+def window_between(since: float, until: float, now: float) -> Window:
+    """Return the window of about 60 steps that covers a range of time; `now` tells how fine it is kept."""
+    width_s, step_s = _widths(until - since, is_recent=since >= now - FINE_KEPT_S)
+    return Window(int(since // step_s) * step_s, math.ceil(until / step_s) * step_s, step_s, width_s)
+
+
+def _widths(range_s: float, *, is_recent: bool) -> tuple[int, int]:
+    """Return the width of the sums to read, and of the steps to cut the range into."""
+    width_s = FINE_S if is_recent and range_s <= _FINE_UP_TO_S else COARSE_S
+    return width_s, max(1, math.ceil(range_s / _STEPS / width_s)) * width_s
 
 
 def spread(start_ns: int, end_ns: int, width_s: int) -> Iterator[tuple[int, float]]:

@@ -28,10 +28,21 @@ export const percent = (part, whole) => (whole ? `${Math.floor((100 * part) / wh
 
 export const words = (text) => text.replaceAll("_", " ");
 
+/** A time of day, with the date when that is not today's. */
 export function clock(at, withSeconds = false) {
-  return new Date(at * 1000).toLocaleTimeString([], {
-    hour: "2-digit", minute: "2-digit", second: withSeconds ? "2-digit" : undefined, hour12: false,
+  const when = new Date(at * 1000);
+  const time = when.toLocaleTimeString([], {
+    hour: "2-digit", minute: "2-digit", second: withSeconds ? "2-digit" : undefined, hourCycle: "h23",
   });
+  return when.toDateString() === new Date().toDateString() ? time : `${day(when)} ${time}`;
+}
+
+const day = (when, year) => when.toLocaleDateString("en-GB", { day: "numeric", month: "short", year });
+
+/** A date and time of day in full. */
+export function instant(at) {
+  const when = new Date(at * 1000);
+  return `${day(when, "numeric")} ${when.toLocaleTimeString("en-GB")}`;
 }
 
 /** A line of code as `function (file:line)`, the path cut to its last two parts. */

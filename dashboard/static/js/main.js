@@ -4,6 +4,7 @@ import { setRunning } from "./clock.js";
 import { byId, setText } from "./dom.js";
 import { showLoops } from "./loops.js";
 import { showNow } from "./now.js";
+import { isChosen, onRange, query, refuseRange, showRange } from "./range.js";
 import { showSessions } from "./sessions.js";
 import { listen } from "./stream.js";
 import { showTimeline } from "./timeline.js";
@@ -11,10 +12,6 @@ import { showTransports } from "./transports.js";
 
 const HISTORY_MS = 5000;
 const CONNECTION = { connecting: "connecting", live: "live", lost: "connection lost, trying again" };
-
-const range = byId("range");
-const remembered = new URLSearchParams(location.hash.split("?")[1] ?? "").get("range");
-if (remembered && [...range.options].some((option) => option.value === remembered)) range.value = remembered;
 
 let asking = false;
 let askAgain = false;
@@ -27,13 +24,16 @@ async function askHistory() {
   asking = true;
   try {
     const parts = [["transports", showTransports], ["loops", showLoops], ["timeline", showTimeline]];
-    await Promise.all(
-      parts.map(async ([name, show]) => {
-        const seconds = name === "timeline" ? Math.min(range.value, 3600) : range.value;
-        const answer = await fetch(`/api/v1/${name}?range_s=${seconds}`);
-        if (answer.ok) show(await answer.json());
-      }),
-    );
+    const answers = await Promise.all(parts.map(([name]) => fetch(`/api/v1/${name}?${query(name)}`)));
+    const refused = isChosen() && answers.find((answer) => answer.status === 400);
+    if (refused) {
+      refuseRange((await refused.json()).detail);
+      askAgain = true;
+      return;
+    }
+    const found = await Promise.all(answers.map((answer) => (answer.ok ? answer.json() : null)));
+    found.forEach((answer, i) => answer && parts[i][1](answer));
+    if (found.every(Boolean)) showRange(found.every(isEmpty));
   } catch {
     // The stream says that the connection is lost; the next round asks again.
   } finally {
@@ -44,6 +44,8 @@ async function askHistory() {
     }
   }
 }
+
+const isEmpty = (answer) => !(answer.transports ?? answer.loops ?? answer.lanes).length;
 
 let seenVersion = -1;
 let askedVersion = -1;
@@ -71,6 +73,6 @@ setInterval(() => {
   askedVersion = seenVersion;
   askHistory();
 }, HISTORY_MS);
-range.addEventListener("change", askHistory);
+onRange(askHistory);
 document.addEventListener("visibilitychange", () => document.hidden || askHistory());
 setText(byId("address"), location.origin);

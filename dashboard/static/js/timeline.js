@@ -2,6 +2,7 @@
 
 import { byId, h, setText } from "./dom.js";
 import { clock, duration } from "./format.js";
+import { isChosen } from "./range.js";
 import { openTrace } from "./trace.js";
 
 const LANE = 26;
@@ -20,7 +21,7 @@ export function showTimeline(answer) {
   // A young program's few bars get the whole width rather than a corner of it.
   const first = Math.min(...answer.lanes.flatMap((lane) => lane.bars.map((bar) => bar.started_at)));
   const since = Math.max(answer.since, Math.min(first - 1, answer.until - SHORTEST_S));
-  timeline = { ...answer, since };
+  timeline = isChosen() ? answer : { ...answer, since };
   const lanes = byId("timeline-lanes");
   if (!answer.lanes.length) {
     lanes.replaceChildren();
@@ -87,8 +88,9 @@ function draw() {
 
 function axis(pen, x, left, width, height, colour) {
   const span = timeline.until - timeline.since;
-  const steps = [5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400];
-  const step = steps.find((one) => (span / one) * 70 < width - left) ?? 21600;
+  const steps = [5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 7 * 86400];
+  const room = pen.measureText(clock(timeline.since, true)).width + 20;
+  const step = steps.find((one) => (span / one) * room < width - left) ?? 30 * 86400;
   for (let at = Math.ceil(timeline.since / step) * step; at < timeline.until; at += step) {
     pen.fillStyle = colour("line");
     pen.fillRect(Math.round(x(at)), 0, 1, height - AXIS);
