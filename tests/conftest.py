@@ -53,6 +53,8 @@ MAY_BLOCK: list[tuple[str, str, set[str], str]] = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        os.environ.pop(name, None)  # As on most machines; where they are set, TLS is set up otherwise.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A suite in a shell's background ignores it, and so would the programs that tests interrupt.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,7 +16,7 @@ from .failures import note_evidence
 from .http_failures import bare_url
 from .opening import opening
 from .streams import Link, watched
-from .web import WatchedClient
+from .web import WatchedClient, tls_context
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str] | Awaitable[Mapping[str, str]]]
 """Headers for every request, or a function that returns them, called for each opening.
@@ -63,6 +63,7 @@ class _HTTPTransport(Options):
             headers=headers,
             auth=self.auth,
             timeout=sdk.httpx.Timeout(self.timeout_s, read=self.sse_read_timeout_s),
+            verify=await tls_context(),
         )
 
 

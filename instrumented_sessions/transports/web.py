@@ -6,13 +6,13 @@ shares it; on 1.x some of them leave their caller waiting for ever. Here each ge
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import Any
 
 from ..vocabulary import Phase
 from . import answers, sdk
 from .authorizing import watched_auth
+from .elsewhere import in_thread
 from .http_failures import content_type, describe_response, describe_transport_error, is_unsent
 from .stand_ins import AnsweringStream, error, event, response, stand_in
 from .streams import Link
@@ -44,11 +44,12 @@ class WatchedClient(sdk.httpx.AsyncClient):  # type: ignore[misc]  # Its type de
         answers_on_post: Whether the answer to a message comes in the response to its POST; in the older
             SSE protocol it comes on the event stream.
         auth: The auth object.
-        options: Those of the HTTP library's client.
+        options: Those of the HTTP library's client; `verify` is to be `await tls_context()`, because it
+            makes one where it is called otherwise.
     """
 
     def __init__(self, link: Link, *, answers_on_post: bool, auth: Any = None, **options: Any) -> None:
-        super().__init__(auth=watched_auth(auth, link), verify=_tls(), **options)
+        super().__init__(auth=watched_auth(auth, link), **options)
         self._link = link
         self._answers_on_post = answers_on_post
         self._resuming: dict[str, tuple[Any, int]] = {}  # By event id: the request, and failed attempts.
@@ -148,15 +149,22 @@ class WatchedClient(sdk.httpx.AsyncClient):  # type: ignore[misc]  # Its type de
         return response(request, 200, event(request_id, f"not resumed: {failure}"), "text/event-stream")
 
 
-def _tls() -> Any:
-    """Return the process's TLS context: making one takes 30 ms on the portal's loop, for every opening."""
-    return _tls_of(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+async def tls_context() -> Any:
+    """Return the process's TLS context, the HTTP library's own.
+
+    Made once, in a thread: it reads files for 30 ms, which is too long for the portal's loop.
+    """
+    places = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    context = _tls_contexts.get(places)
+    if context is None:
+        context = await in_thread(sdk.httpx.create_ssl_context, "instrumented-sessions-tls")
+        _tls_contexts.clear()  # It is as good as never that a program changes the places.
+        _tls_contexts[places] = context
+    return context
 
 
-@functools.lru_cache(maxsize=4)
-def _tls_of(*_places: str | None) -> Any:
-    """Return the HTTP library's own context, which reads these places."""
-    return sdk.httpx.create_ssl_context()
+_tls_contexts: dict[tuple[str | None, str | None], Any] = {}
+"""By the places that it was read from."""
 
 
 def _is_same_origin(sent: Any, following: Any) -> bool:
