@@ -25,7 +25,10 @@ TASKS_PER_LOOP = 3
 """How many asynchronous agents there are on each of the loops."""
 
 CLERK_ASKS = ("printer",)
-"""What the clerks ask, one in a thread and one on each loop: enough for a queue, whatever the others do."""
+"""What the clerks ask, one in a thread and one on each loop: enough for a queue, whatever the others do.
+
+A healthy demo has no clerks: the others' queue is short, and no lock is to be called saturated.
+"""
 
 LOOPS = ("planner", "answers")
 """The event loops, each in a thread of its own."""
@@ -46,7 +49,7 @@ class Load:
         manager: Where they all get their sessions.
         transports: What they ask, by the server's name.
         seed: Where their randomness starts.
-        healthy: Whether nobody blocks a loop.
+        healthy: Whether nobody blocks a loop, and no clerk keeps a queue for the printer.
         stop: Set by the program to end them.
     """
 
@@ -74,9 +77,10 @@ class Load:
             )
             for number in range(THREADS)
         ]
-        self._threads.append(
-            threading.Thread(target=self._work, args=("clerk", CLERK_ASKS), name="clerk", daemon=True)
-        )
+        if not healthy:
+            self._threads.append(
+                threading.Thread(target=self._work, args=("clerk", CLERK_ASKS), name="clerk", daemon=True)
+            )
         self._threads += [
             threading.Thread(target=self._run_loop, args=(name,), name=f"loop-{name}", daemon=True)
             for name in LOOPS
@@ -137,9 +141,9 @@ class Load:
             asyncio.create_task(self._awork(f"{loop_name}-{number}"), name=f"{loop_name}-agent-{number}")
             for number in range(TASKS_PER_LOOP)
         ]
-        clerk = f"{loop_name}-clerk"
-        tasks.append(asyncio.create_task(self._awork(clerk, CLERK_ASKS), name=clerk))
         if not self._healthy:
+            clerk = f"{loop_name}-clerk"
+            tasks.append(asyncio.create_task(self._awork(clerk, CLERK_ASKS), name=clerk))
             tasks.append(asyncio.create_task(self._misbehave(loop_name), name=f"{loop_name}-careless"))
         if loop_name == LOOPS[0]:
             tasks.append(asyncio.create_task(self._end_conversations(), name="conversation-keeper"))
