@@ -288,7 +288,7 @@ def test_alert_fires_when_it_should(case: Case, tmp_path: Path) -> None:
     file = tmp_path / "test.yml"
     tests = {
         "rule_files": [str(GENERATED / "rules.yml")],
-        # Unless told, promtool picks the groups' order at random, and an alert at wide steps may see no record.
+        # Unless told, promtool picks an order at random: an alert may then see no record of this step.
         "group_eval_order": [group["name"] for group in alerts.rule_file()["groups"]],
         "evaluation_interval": case.interval,
         "tests": [as_promtool(case)],
