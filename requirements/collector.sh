@@ -29,7 +29,7 @@ rm -rf "$work"
 
 # An apt of its own: sid must never become a source of the system's packages.
 apt=$work/apt
-mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc/preferences.d" "$work/root" || exit 1
+mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc/preferences.d" "$work/unpacked" || exit 1
 : >"$apt/status"
 server=$(sed -n 's/^URIs: *\(http[^ ]*\/debian\)\/*$/\1/p; s/^deb \(\[[^]]*\] \)*\(http[^ ]*\/debian\)\/* .*/\2/p' \
     /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
@@ -58,15 +58,15 @@ packages=$(sed -n 's/^Inst \(golang-[^ ]*\) .*/\1/p' "$work/plan" | sort -u)
 (cd "$apt/cache/archives" && apt-get download -qq $packages </dev/null >>"$log" 2>&1) ||
     give_up "its sources could not be fetched"
 for package in "$apt"/cache/archives/*.deb; do
-    dpkg-deb -x "$package" "$work/root" >>"$log" 2>&1 || give_up "$(basename "$package") could not be unpacked"
+    dpkg-deb -x "$package" "$work/unpacked" >>"$log" 2>&1 || give_up "$(basename "$package") could not be unpacked"
 done
 rm -rf "$apt/cache"
 
-GOROOT=$(echo "$work"/root/usr/lib/go-1.*)
+GOROOT=$(echo "$work"/unpacked/usr/lib/go-1.*)
 export GOROOT GOPATH="$work/go" GO111MODULE=off GOFLAGS= GOTOOLCHAIN=local CGO_ENABLED=0
 export GOCACHE="$work/cache" GOTMPDIR="$work"
 mkdir -p "$GOPATH"
-ln -s "$work/root/usr/share/gocode/src" "$GOPATH/src" || give_up "the sources are not where they should be"
+ln -s "$work/unpacked/usr/share/gocode/src" "$GOPATH/src" || give_up "the sources are not where they should be"
 mkdir -p "$work/main" && cp requirements/collector.go "$work/main/main.go"
 (cd "$work/main" && "$GOROOT/bin/go" build -p 2 -o "$directory/bin/otelcol" . >>"$log" 2>&1) || give_up "it does not build"
 "$directory/bin/otelcol" --version >>"$log" 2>&1 || give_up "what was built does not run"
