@@ -158,9 +158,7 @@ class CallDesk:
         """End what is left when the manager closes by force."""
         for call in list(self.pool.calls):
             # Answered before its task is cancelled: its caller was not.
-            error = drain_error(call.session._record, call, self._shell.clock.monotonic())
-            self.finish_call(call, Outcome.ERROR, error=error)
-            self._cancel(call)
+            self.fail(call, drain_error(call.session._record, call, self._shell.clock.monotonic()))
 
     def fail(self, call: CallTicket, error: BaseException) -> None:
         """End a call whose session was lost."""

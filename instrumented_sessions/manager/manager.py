@@ -149,9 +149,9 @@ class SessionManager:
             return handle
         self._guard("session()", "asession()", SessionKey(transport.id, conversation))
         parker = ThreadParker()
-        portal, ticket = self._request_of(transport, conversation, limit_s, parker)
+        ticket = self._request_of(transport, conversation, limit_s, parker)
         try:
-            self._ask(portal, ticket, parker)
+            self._ask(ticket, parker)
             self._park(parker, ticket)
         finally:
             self._conclude_request(ticket)
@@ -163,9 +163,9 @@ class SessionManager:
         if handle is not None:
             return handle
         parker = async_parker()
-        portal, ticket = self._request_of(transport, conversation, limit_s, parker)
+        ticket = self._request_of(transport, conversation, limit_s, parker)
         try:
-            self._ask(portal, ticket, parker)
+            self._ask(ticket, parker)
             await self._apark(parker, ticket)
         finally:
             self._conclude_request(ticket)
@@ -182,19 +182,19 @@ class SessionManager:
 
     # A ticket is made first and sent inside the `try` that concludes it: Ctrl-C may come at any line.
 
-    def _request_of(
-        self, transport: Any, conversation: str, limit_s: float, parker: Parker
-    ) -> tuple[Portal, RequestTicket]:
+    def _request_of(self, transport: Any, conversation: str, limit_s: float, parker: Parker) -> RequestTicket:
         portal = self._running_portal()
         self._watch_caller(parker)
         now = SYSTEM_CLOCK.monotonic()
-        return portal, RequestTicket(transport, conversation, parker.wake, parker.caller.party, now, limit_s)
+        ticket = RequestTicket(transport, conversation, parker.wake, parker.caller.party, now, limit_s)
+        ticket.portal = portal
+        return ticket
 
-    def _ask(self, portal: Portal, ticket: RequestTicket, parker: Parker) -> None:
+    def _ask(self, ticket: RequestTicket, parker: Parker) -> None:
         self._introduce(ticket, parker.caller)
         self._shell.announce_requested(ticket)
         if ticket.limit_s > 0:
-            self._post(portal, ticket, self._shell.request, ticket)
+            self._post(ticket, self._shell.request, ticket)
 
     def _conclude_request(self, ticket: RequestTicket) -> None:
         if ticket.claim():
@@ -206,9 +206,7 @@ class SessionManager:
         self._shell.announce_acquired(ticket)
 
     def _handle_of(self, ticket: RequestTicket) -> Session:
-        if ticket.error is not None:
-            raise ticket.error
-        handle: Session = ticket.value.handle
+        handle: Session = _result_of(ticket).handle
         return handle
 
     def _make_handle(self, record: Record) -> Session:
@@ -226,30 +224,28 @@ class SessionManager:
         self._guard(f"{door}()", f"a{door}()", session.key)
         parker = ThreadParker()
         tell = progress_for_thread(work.progress, self._callbacks) if work.progress is not None else None
-        portal, call = self._call_of(session, work, limit_s, parker)
+        call = self._call_of(session, work, limit_s, parker)
         try:
-            self._start_call(portal, call, work, parker, tell)
+            self._start_call(call, work, parker, tell)
             self._park(parker, call)
         finally:
             self._conclude_call(call)
-        return self._result_of(call)
+        return _result_of(call)
 
     async def acall(self, session: Session, work: CallWork, timeout_s: float | None) -> Any:
         """Make a call on a handle without blocking the loop; used by `Session`."""
         limit_s = limit_of(timeout_s, self.settings.call_timeout_s)
         parker = async_parker()
         tell = progress_for_loop(work.progress, parker) if work.progress is not None else None
-        portal, call = self._call_of(session, work, limit_s, parker)
+        call = self._call_of(session, work, limit_s, parker)
         try:
-            self._start_call(portal, call, work, parker, tell)
+            self._start_call(call, work, parker, tell)
             await self._apark(parker, call)
         finally:
             self._conclude_call(call)
-        return self._result_of(call)
+        return _result_of(call)
 
-    def _call_of(
-        self, session: Session, work: CallWork, limit_s: float, parker: Parker
-    ) -> tuple[Portal, CallTicket]:
+    def _call_of(self, session: Session, work: CallWork, limit_s: float, parker: Parker) -> CallTicket:
         if session.state is SessionState.CLOSED:
             raise SessionClosedError(
                 f"session {session.key} was closed; ask the manager for a new one", key=session.key
@@ -265,17 +261,16 @@ class SessionManager:
             SYSTEM_CLOCK.monotonic(),
             limit_s,
         )
+        call.portal = portal
         call.method, call.target, call.session = work.method, work.target, session
-        return portal, call
+        return call
 
-    def _start_call(
-        self, portal: Portal, call: CallTicket, work: CallWork, parker: Parker, tell: Any
-    ) -> None:
+    def _start_call(self, call: CallTicket, work: CallWork, parker: Parker, tell: Any) -> None:
         self._introduce(call, parker.caller)
         if 0 < self.settings.slow_call_threshold_s < call.limit_s:
             SLOW_CALLS.watch(self._shell)
         if call.limit_s > 0:
-            self._post(portal, call, self._shell.calls.start, call, work, tell)
+            self._post(call, self._shell.calls.start, call, work, tell)
 
     def _conclude_call(self, call: CallTicket) -> None:
         if call.claim():
@@ -284,11 +279,6 @@ class SessionManager:
         self._shell.tickets.pop(call, None)
         if call.outcome in (Outcome.TIMEOUT, Outcome.CANCELLED):
             self._post_quietly(self._shell.calls.left, call)
-
-    def _result_of(self, call: CallTicket) -> Any:
-        if call.error is not None:
-            raise call.error
-        return call.value
 
     # -- closing --------------------------------------------------------------------------------
 
@@ -308,16 +298,16 @@ class SessionManager:
         limit_s = limit_of(timeout_s, self.settings.close_timeout_s)
         check_target(transport, conversation)
         self._guard("close_session()", "aclose_session()", SessionKey(transport.id, conversation))
-        if self._portal is None:
-            return  # Nothing was ever opened.
         parker = ThreadParker()
         ticket = self._close_of(transport, conversation, limit_s, parker)
+        if ticket.portal is None:
+            return  # Nothing was ever opened.
         try:
-            self._ask_to_close(self._portal, ticket, parker)
+            self._ask_to_close(ticket, parker)
             self._park(parker, ticket)
         finally:
             self._shell.tickets.pop(ticket, None)
-        self._result_of_close(ticket)
+        _result_of(ticket)
 
     async def aclose_session(
         self, transport: Any, conversation: str = "default", *, timeout_s: float | None = None
@@ -325,28 +315,26 @@ class SessionManager:
         """Drain one session and close its handle without blocking the loop; as `close_session`."""
         limit_s = limit_of(timeout_s, self.settings.close_timeout_s)
         check_target(transport, conversation)
-        if self._portal is None:
-            return  # Nothing was ever opened.
         parker = async_parker()
         ticket = self._close_of(transport, conversation, limit_s, parker)
+        if ticket.portal is None:
+            return  # Nothing was ever opened.
         try:
-            self._ask_to_close(self._portal, ticket, parker)
+            self._ask_to_close(ticket, parker)
             await self._apark(parker, ticket)
         finally:
             self._shell.tickets.pop(ticket, None)
-        self._result_of_close(ticket)
+        _result_of(ticket)
 
     def _close_of(self, transport: Any, conversation: str, limit_s: float, parker: Parker) -> CloseTicket:
         now = SYSTEM_CLOCK.monotonic()
-        return CloseTicket(transport, conversation, parker.wake, parker.caller.party, now, limit_s)
+        ticket = CloseTicket(transport, conversation, parker.wake, parker.caller.party, now, limit_s)
+        ticket.portal = self._portal
+        return ticket
 
-    def _ask_to_close(self, portal: Portal, ticket: CloseTicket, parker: Parker) -> None:
+    def _ask_to_close(self, ticket: CloseTicket, parker: Parker) -> None:
         self._introduce(ticket, parker.caller)
-        self._post(portal, ticket, self._shell.close_session, ticket)
-
-    def _result_of_close(self, ticket: CloseTicket) -> None:
-        if ticket.error is not None:
-            raise ticket.error
+        self._post(ticket, self._shell.close_session, ticket)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Close every session and the portal; calls in flight may end within the limit.
@@ -565,10 +553,9 @@ class SessionManager:
         ticket.trace_id = current_trace_id()
         self._shell.tickets[ticket] = None
 
-    def _post(self, portal: Portal, ticket: Ticket, function: Any, *args: Any) -> None:
-        ticket.portal = portal
+    def _post(self, ticket: Ticket, function: Any, *args: Any) -> None:
         try:
-            portal.post(function, *args)
+            ticket.portal.post(function, *args)
         except PortalClosedError as error:
             if ticket.claim():
                 ticket.outcome, ticket.error = Outcome.REFUSED, error
@@ -613,3 +600,9 @@ class SessionManager:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
             return
         raise BlockingCallError(message, key=key)
+
+
+def _result_of(ticket: Ticket) -> Any:
+    if ticket.error is not None:
+        raise ticket.error
+    return ticket.value
