@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections.abc import Container, Mapping
 from typing import NamedTuple
 
-from .cgroup import throttled_s
+from .cgroup import Throttling
+from .files import SystemFile
 from .pulse import Seat
 
 try:
@@ -28,8 +28,8 @@ class ThreadProbe:
 
     def __init__(self, seat: Seat) -> None:
         self.seat = seat
-        self._schedstat = _open(f"/proc/self/task/{seat.native_id}/schedstat")
-        self._stat = _open(f"/proc/self/task/{seat.native_id}/stat")
+        self._schedstat = SystemFile(f"/proc/self/task/{seat.native_id}/schedstat")
+        self._stat = SystemFile(f"/proc/self/task/{seat.native_id}/stat")
 
     def cpu_s(self) -> float | None:
         """Return the CPU time of the thread in seconds, without letting go of the GIL."""
@@ -42,20 +42,18 @@ class ThreadProbe:
 
     def run_delay_s(self) -> float | None:
         """Return how long the thread was runnable but not scheduled, in seconds; booked when it ends."""
-        fields = _read(self._schedstat)
+        fields = self._schedstat.read().split()
         return int(fields[1]) / 1e9 if fields else None
 
     def state(self) -> str:
         """Return the thread's state: `R` (running or runnable), `S` or `D` (asleep), …; '' if unknown."""
-        fields = _read(self._stat)
+        fields = self._stat.read().rpartition(b")")[2].split()  # The name in parentheses may hold anything.
         return fields[0].decode() if fields else ""
 
     def close(self) -> None:
         """Give the descriptors back."""
-        for descriptor in (self._schedstat, self._stat):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._schedstat = self._stat = None
+        self._schedstat.close()
+        self._stat.close()
 
 
 class OwnReading(NamedTuple):
@@ -84,6 +82,7 @@ class OwnProbe:
     def __init__(self) -> None:
         seat = Seat(threading.get_ident(), threading.get_native_id(), None, False)
         self._probe = ThreadProbe(seat)
+        self._throttling = Throttling()
         self._slow = self._read_slowly()
 
     def read(self, fresh: bool = False) -> OwnReading:
@@ -96,9 +95,12 @@ class OwnProbe:
     def close(self) -> None:
         """Give the descriptors back."""
         self._probe.close()
+        self._throttling.close()
 
     def _read_slowly(self) -> SlowReading:
-        return SlowReading(time.monotonic(), self._probe.run_delay_s(), throttled_s(), threads_cpu_s())
+        return SlowReading(
+            time.monotonic(), self._probe.run_delay_s(), self._throttling.read(), threads_cpu_s()
+        )
 
 
 def gil_wait_s(before: OwnReading, after: OwnReading) -> float | None:
@@ -151,20 +153,3 @@ def busiest_between(
     """
     used = {ident: cpu_s - before.get(ident, 0.0) for ident, cpu_s in after.items() if ident not in but}
     return max(used.items(), key=lambda item: item[1], default=(0, 0.0))
-
-
-def _open(path: str) -> int | None:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-
-
-def _read(descriptor: int | None) -> list[bytes]:
-    if descriptor is None:
-        return []
-    try:
-        # In `stat`, the thread's name in parentheses may hold anything.
-        return os.pread(descriptor, 512, 0).rpartition(b")")[2].split()
-    except OSError:
-        return []  # The thread has ended.
