@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import html
 import ipaddress
 import socket
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -145,20 +146,14 @@ class Guard:
             _cookie(headers, self._cookie_name(scope)).encode(), self._cookie_value().encode()
         ):
             return None
+        if _is_from_elsewhere(headers):
+            return _go_on(_target(scope, query))
         return _unauthorized("open the link with ?token=…, or send Authorization: Bearer …")
 
     def _into_cookie(self, scope: Scope, headers: Headers, rest: list[tuple[str, str]]) -> Response:
         """Move the token from the address to a cookie, so that it is in no history, log or Referer."""
-        target = scope["path"] if not scope["path"].startswith("//") else "/"
-        if rest:
-            target += "?" + urlencode(rest)
-        if headers.get("sec-fetch-site") == "cross-site":
-            # After a redirect this would still be a visit from elsewhere, without the strict cookie.
-            answer: Response = HTMLResponse(
-                '<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>Dashboard</title>'
-            )
-        else:
-            answer = RedirectResponse(target, 303)
+        target = _target(scope, rest)
+        answer = _go_on(target) if _is_from_elsewhere(headers) else RedirectResponse(target, 303)
         answer.set_cookie(
             self._cookie_name(scope),
             self._cookie_value(),
@@ -180,6 +175,25 @@ class Guard:
     def _cookie_value(self) -> str:
         assert self._token is not None
         return hmac.new(self._token, b"dashboard cookie", hashlib.sha256).hexdigest()
+
+
+def _is_from_elsewhere(headers: Headers) -> bool:
+    """Return whether a link on another site leads here, which comes without the strict cookie."""
+    return headers.get("sec-fetch-site") == "cross-site"
+
+
+def _go_on(target: str) -> Response:
+    """Return a page that goes on to `target`, with the strict cookie; a redirect would go without it."""
+    return HTMLResponse(
+        f'<!doctype html><meta http-equiv="refresh" content="0;url={html.escape(target)}">'
+        "<title>Dashboard</title>"
+    )
+
+
+def _target(scope: Scope, query: list[tuple[str, str]]) -> str:
+    """Return the address that is asked for, on this server, with another query."""
+    path = quote(scope["path"]) if not scope["path"].startswith("//") else "/"
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def _cookie(headers: Headers, name: str) -> str:

@@ -150,13 +150,38 @@ def test_wrong_token_in_a_link_is_refused(guarded: Served) -> None:
     assert answer.headers["set-cookie"] is None
 
 
+VISIT = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+
+
 def test_link_from_another_site_arrives(guarded: Served) -> None:
     """A strict cookie is not sent along a redirect from elsewhere, so the page itself goes on."""
-    visit = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
-    answer = guarded.ask("/?token=correct+horse+battery+staple", headers=visit)
+    answer = guarded.ask("/?from=1&token=correct+horse+battery+staple&to=2", headers=VISIT)
     assert answer.status == 200
-    assert b'content="0;url=/"' in answer.body
+    assert b'content="0;url=/?from=1&amp;to=2"' in answer.body
     assert answer.headers["set-cookie"]
+
+
+def test_link_from_another_site_comes_with_the_cookie_of_an_earlier_visit(guarded: Served) -> None:
+    """The browser keeps the strict cookie back at first; asked from here, it has none or is let in."""
+    answer = guarded.ask("/?from=1&to=2", headers=VISIT)
+    assert answer.status == 200
+    assert b'content="0;url=/?from=1&amp;to=2"' in answer.body
+    assert answer.headers["set-cookie"] is None
+    from_here = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate"}
+    assert guarded.ask("/?from=1&to=2", headers=from_here).status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("//evil.example/", b"url=/"),
+        ("/%22%3E%3Cscript%3E", b"url=/%22%3E%3Cscript%3E"),
+        ("/?a=%22%3E%3Cscript%3E", b"url=/?a=%22%3E%3Cscript%3E"),
+    ],
+)
+def test_page_that_goes_on_stays_here_and_is_no_markup(guarded: Served, path: str, target: bytes) -> None:
+    """Whatever the link on the other site is made of."""
+    assert target + b'">' in guarded.ask(path, headers=VISIT).body
 
 
 def test_token_holds_on_loopback_too() -> None:

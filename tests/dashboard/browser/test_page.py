@@ -220,3 +220,19 @@ def test_link_with_a_token_opens_the_page(browser: Any) -> None:
         assert page.evaluate("document.cookie") == ""
         assert visit.wrong == []
         page.close()
+
+
+def test_link_on_another_site_opens_the_page_with_its_range(browser: Any) -> None:
+    """As in Grafana, with the token the first time and with the cookie from then on."""
+    with serving(host="0.0.0.0", token="s3cret") as served, serving() as elsewhere:
+        page = Visit(browser, served.address).page
+        for query in (
+            "?token=s3cret&from=1780315200000&to=1780318800000",
+            "?from=1780315200000&to=1780318800000",
+        ):
+            page.goto(elsewhere.address.replace("127.0.0.1", "localhost"))
+            page.evaluate("address => { location.href = address }", f"{served.address}/{query}")
+            page.locator("#chosen", has_text="Nothing is stored for").wait_for()
+            page.locator("#connection[data-state=live]").wait_for()
+            assert page.url == served.address + "/?from=1780315200000&to=1780318800000"
+        page.close()
