@@ -165,11 +165,17 @@ def long_stalls(longest_s: float) -> dict[str, float]:
     return {"loops": len(lengths_s), "right": len(right), "dismissed": dismissed}
 
 
-def echo(rounds: float) -> dict[str, float]:
-    """Compare an MCP echo load with and without a watchdog, in turns of two seconds; calls a second of CPU.
+ECHO_TURN_S = 0.5
+
+
+def echo(pairs: float) -> dict[str, float]:
+    """Compare an MCP echo load with and without a watchdog, in `pairs` of turns; calls a second of CPU.
 
     A session in the same process, which the loop is busy with all the time. CPU time counts, the watchdog's
-    thread included, so that what else the machine does weighs little.
+    thread included, so that what else the machine does weighs little. Its start does not count.
+
+    Returns:
+        The median change and its standard error, and what the watchdog's thread itself took, in percent.
     """
     from instrumented_sessions.transports import InMemoryTransport
 
@@ -183,17 +189,27 @@ def echo(rounds: float) -> dict[str, float]:
         return calls / (time.process_time() - cpu_s)
 
     async def main() -> dict[str, float]:
-        rates: dict[bool, list[float]] = {False: [], True: []}
+        changes: list[float] = []
+        own_cpu_s = 0.0
         async with InMemoryTransport(id="tools", server=tool_server()).connect() as client:
             await load(client, 1.0)
-            for number in range(2 * int(rounds)):
-                watched = number % 4 in (1, 2)  # Off, on, on, off: what drifts weighs on both alike.
-                with LoopWatchdog() as watchdog:
-                    if watched:
-                        watchdog.watch()
-                    rates[watched].append(await load(client, 2.0))
-        off, on = statistics.median(rates[False]), statistics.median(rates[True])
-        return {"off": off, "on": on, "percent": 100 * (on / off - 1)}
+            for number in range(int(pairs)):
+                rates: dict[bool, float] = {}
+                for watched in (False, True) if number % 2 else (True, False):  # What drifts weighs on both.
+                    with LoopWatchdog() as watchdog:
+                        if watched:
+                            watchdog.watch()
+                        await asyncio.sleep(0.05)
+                        before_s = watchdog.statistics().cpu_s
+                        rates[watched] = await load(client, ECHO_TURN_S)
+                        own_cpu_s += watchdog.statistics().cpu_s - before_s
+                changes.append(100 * (rates[True] / rates[False] - 1))
+        return {
+            "percent": statistics.median(changes),
+            # Of a median, for errors that are about normal.
+            "error": 1.25 * statistics.stdev(changes) / len(changes) ** 0.5,
+            "own_percent": 100 * own_cpu_s / (len(changes) * ECHO_TURN_S),
+        }
 
     return asyncio.run(main())
 

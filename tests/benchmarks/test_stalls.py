@@ -94,3 +94,18 @@ def test_table_says_which_targets_are_met() -> None:
     assert "0.40 %; eight bare timers at this interval: 0.30 % | met |" in text
     assert "each once | 10 | met |" in text
     assert "– " in table.side_by_side({"a": {"recall": None}})
+
+
+@pytest.mark.parametrize(
+    ("percent", "error", "verdict"),
+    [
+        (-0.2, 0.3, "met"),
+        (-2.0, 0.3, "**missed**"),
+        (-1.8, 0.5, "too noisy to say"),
+        (0.5, 1.0, "too noisy to say"),
+    ],
+)
+def test_load_that_varies_too_much_decides_nothing(percent: float, error: float, verdict: str) -> None:
+    """A target is met or missed only beyond two standard errors."""
+    text = table.targets({}, {"echo": {"percent": percent, "error": error, "own_percent": 0.3}})
+    assert text.splitlines()[-1].endswith(f"itself takes 0.30 % | {verdict} |")
