@@ -166,48 +166,58 @@ def long_stalls(longest_s: float) -> dict[str, float]:
     return {"loops": len(lengths_s), "right": len(right), "dismissed": dismissed}
 
 
-ECHO_TURN_S = 0.5
+ECHO_TURN_S = 0.4
 
 
-def echo(pairs: float) -> dict[str, float]:
-    """Compare an MCP echo load with and without a watchdog, in `pairs` of turns; calls a second of CPU.
+def echo(rounds: float) -> dict[str, float]:
+    """Compare an MCP echo load with and without a watchdog, in turns; calls a second of CPU.
 
     A session in the same process, which the loop is busy with all the time. CPU time counts, the watchdog's
     thread included, but not its start. The best tenth of the turns is compared, as whatever else the machine
-    does can only make a turn worse.
+    does can only make a turn worse. Beside it what nothing but a timer costs, far in the future: with one,
+    asyncio looks at the clock in each step.
 
     Returns:
-        The change and its standard error, and what the watchdog's thread itself took, in percent.
+        Changes and their standard errors, and what the watchdog's thread itself took, in percent.
     """
     from instrumented_sessions.transports import InMemoryTransport
 
     from ..scenario_tools import tool_server
 
-    async def load(client: Any, seconds: float) -> float:
+    async def rate(client: Any) -> float:
         calls, start, cpu_s = 0, time.monotonic(), time.process_time()
-        while time.monotonic() < start + seconds:
+        while time.monotonic() < start + ECHO_TURN_S:
             await client.call_tool("echo", {"text": "x"})
             calls += 1
         return calls / (time.process_time() - cpu_s)
 
     async def main() -> dict[str, float]:
-        rates: dict[bool, list[float]] = {False: [], True: []}
+        plain: list[float] = []
+        timed: list[float] = []
+        watched: list[float] = []
         own_cpu_s = 0.0
         async with InMemoryTransport(id="tools", server=tool_server()).connect() as client:
-            await load(client, 1.0)
-            for number in range(int(pairs)):
-                for watched in (False, True) if number % 2 else (True, False):  # What drifts weighs on both.
+            await rate(client)
+            for number in range(int(rounds)):
+                for rates in (plain, timed, watched)[
+                    :: 1 if number % 2 else -1
+                ]:  # What drifts weighs on all.
                     with LoopWatchdog() as watchdog:
-                        if watched:
+                        if rates is watched:
                             watchdog.watch()
                         await asyncio.sleep(0.05)
                         before_s = watchdog.statistics().cpu_s
-                        rates[watched].append(await load(client, ECHO_TURN_S))
+                        timer = asyncio.get_running_loop().call_later(60, int) if rates is timed else None
+                        rates.append(await rate(client))
+                        if timer is not None:
+                            timer.cancel()
                         own_cpu_s += watchdog.statistics().cpu_s - before_s
         return {
-            "percent": _change(rates[False], rates[True]),
-            "error": _error(rates[False], rates[True]),
-            "own_percent": 100 * own_cpu_s / (pairs * ECHO_TURN_S),
+            "percent": _change(plain, watched),
+            "error": _error(plain, watched),
+            "timer_percent": _change(plain, timed),
+            "timer_error": _error(plain, timed),
+            "own_percent": 100 * own_cpu_s / (len(watched) * ECHO_TURN_S),
         }
 
     return asyncio.run(main())
