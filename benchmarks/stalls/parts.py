@@ -28,14 +28,14 @@ def short() -> list[Part]:
     return [
         *_side_by_side((), 1, idle_s=6),
         *_ours(1),
-        *_own(soak=200, faults=5, longest_s=5, echo_rounds=20),
+        *_own(soak=200, faults=5, longest_s=5, echo_rounds=10),
     ]
 
 
 def full(peers: Sequence[str], reps: int) -> list[Part]:
     """Return the parts of the full form, the most important first; the peers' come last."""
     return [
-        *_own(soak=10_000, faults=50, longest_s=60, echo_rounds=200),
+        *_own(soak=10_000, faults=50, longest_s=60, echo_rounds=120),
         *_side_by_side((), 3, idle_s=15),
         *_ours(reps - 3),
         _harness("uvloop", [DETECTOR], ["stalls"], 3, uvloop=True),
@@ -72,7 +72,8 @@ def _own(soak: int, faults: int, longest_s: float, echo_rounds: int) -> list[Par
     return [
         _process("twenty loops", "many_loops", 20),
         _process("idle", "idle_loops", 8),
-        _process("echo", "echo", echo_rounds),
+        _process("echo over http", "echo_over_http", echo_rounds),
+        _process("echo in memory", "echo_in_memory", echo_rounds),
         _process("long", "long_stalls", longest_s),
         _process("soak", "soak", soak),
         *(_fault(fault, faults) for fault in ("stopped", "starved", "throttled")),

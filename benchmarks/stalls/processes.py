@@ -1,4 +1,4 @@
-"""What the harness does not do: many loops at once, long stalls, thousands of stalls, and an echo load.
+"""What the harness does not do: many loops at once, long stalls, thousands of stalls, and a load.
 
 Each is a process of its own: `python -m benchmarks.stalls.processes NAME ARGUMENT` prints one line of JSON.
 """
@@ -8,20 +8,22 @@ from __future__ import annotations
 import asyncio
 import bisect
 import json
-import random
-import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from instrumented_sessions.events import Event, LoopRecovered, LoopStalled
 from instrumented_sessions.watchdog import LoopWatchdog
 from instrumented_sessions.watchdog.registry import LONGEST_INTERVAL
+
+from .echo import echo_in_memory, echo_over_http
+
+__all__ = ["echo_in_memory", "echo_over_http"]  # Run by name, as what follows.
 
 ROOT = Path(__file__).parent.parent.parent
 THRESHOLD_S = 0.1
@@ -164,75 +166,6 @@ def long_stalls(longest_s: float) -> dict[str, float]:
     }
     dismissed = sum(not report.cause.blames_code for report in reports)
     return {"loops": len(lengths_s), "right": len(right), "dismissed": dismissed}
-
-
-ECHO_TURN_S = 0.4
-
-
-def echo(rounds: float) -> dict[str, float]:
-    """Compare an MCP echo load with and without a watchdog, in turns; calls a second of CPU.
-
-    A session in the same process, which the loop is busy with all the time. CPU time counts, the watchdog's
-    thread included, but not its start. The best tenth of the turns is compared, as whatever else the machine
-    does can only make a turn worse. Beside it what nothing but a timer costs, far in the future: with one,
-    asyncio looks at the clock in each step.
-
-    Returns:
-        Changes and their standard errors, and what the watchdog's thread itself took, in percent.
-    """
-    from instrumented_sessions.transports import InMemoryTransport
-
-    from ..scenario_tools import tool_server
-
-    async def rate(client: Any) -> float:
-        calls, start, cpu_s = 0, time.monotonic(), time.process_time()
-        while time.monotonic() < start + ECHO_TURN_S:
-            await client.call_tool("echo", {"text": "x"})
-            calls += 1
-        return calls / (time.process_time() - cpu_s)
-
-    async def main() -> dict[str, float]:
-        plain: list[float] = []
-        timed: list[float] = []
-        watched: list[float] = []
-        own_cpu_s = 0.0
-        async with InMemoryTransport(id="tools", server=tool_server()).connect() as client:
-            await rate(client)
-            for number in range(int(rounds)):
-                for rates in (plain, timed, watched)[
-                    :: 1 if number % 2 else -1
-                ]:  # What drifts weighs on all.
-                    with LoopWatchdog() as watchdog:
-                        if rates is watched:
-                            watchdog.watch()
-                        await asyncio.sleep(0.05)
-                        before_s = watchdog.statistics().cpu_s
-                        timer = asyncio.get_running_loop().call_later(60, int) if rates is timed else None
-                        rates.append(await rate(client))
-                        if timer is not None:
-                            timer.cancel()
-                        own_cpu_s += watchdog.statistics().cpu_s - before_s
-        return {
-            "percent": _change(plain, watched),
-            "error": _error(plain, watched),
-            "timer_percent": _change(plain, timed),
-            "timer_error": _error(plain, timed),
-            "own_percent": 100 * own_cpu_s / (len(watched) * ECHO_TURN_S),
-        }
-
-    return asyncio.run(main())
-
-
-def _change(off: Sequence[float], on: Sequence[float]) -> float:
-    """Return by how much the best tenth of the rates differs, in percent."""
-    best_off, best_on = (statistics.quantiles(rates, n=10)[-1] for rates in (off, on))
-    return 100 * (best_on / best_off - 1)
-
-
-def _error(off: Sequence[float], on: Sequence[float]) -> float:
-    """Return the standard error of `_change`, by drawing the turns again: Efron's bootstrap."""
-    draw = random.Random(0).choices
-    return statistics.stdev(_change(draw(off, k=len(off)), draw(on, k=len(on))) for _ in range(400))
 
 
 SOAKING_LOOPS = 4

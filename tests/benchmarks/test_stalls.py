@@ -108,7 +108,7 @@ def test_table_says_which_targets_are_met() -> None:
 def test_load_that_varies_too_much_decides_nothing(percent: float, error: float, verdict: str) -> None:
     """A target is met or missed only beyond two standard errors."""
     echo = {"percent": percent, "error": error, "own_percent": 0.3, "timer_percent": -0.1, "timer_error": 0.2}
-    row = table.targets({}, {"echo": echo}).splitlines()[-1]
+    row = table.targets({}, {"echo over http": echo}).splitlines()[-1]
     assert row.endswith(
         f"its thread takes 0.3 %; with nothing but a timer on the loop: -0.1 ± 0.4 % | {verdict} |"
     )
