@@ -69,8 +69,10 @@ def _paths(groups: bytes, root: str) -> list[str]:
 
 def _path_and_those_around(mount: str, path: str) -> list[str]:
     """Return a group and those around it; in a container only the mount may be there."""
-    steps = path.strip("/").split("/")
-    return [f"{mount}/{'/'.join(steps[:count])}".rstrip("/") for count in range(len(steps), -1, -1)]
+    found = [mount]
+    for step in filter(None, path.split("/")):
+        found.insert(0, f"{found[0]}/{step}")
+    return found
 
 
 def _seconds(stat: bytes) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -78,3 +79,24 @@ def test_figures_are_read_anew_and_from_where_the_process_is_now(tmp_path: Path)
         assert throttling.read() == {f"{mount}/two": 0.005}
         write(tmp_path, "proc/self/cgroup", "0::/gone\n")
         assert throttling.read() == {}
+
+
+def open_below(directory: Path) -> list[str]:
+    descriptors = Path("/proc/self/fd")
+    found = [os.readlink(file) for file in descriptors.iterdir() if file.exists()]
+    return sorted(path for path in found if path.startswith(str(directory)))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="this system lists no descriptors")
+@pytest.mark.parametrize("group", ["/", "/one", "/one/two"])
+def test_each_file_is_opened_once_and_given_back(tmp_path: Path, group: str) -> None:
+    """Also for a process in the root of all groups."""
+    write(tmp_path, "proc/self/cgroup", f"0::{group}\n")
+    write(tmp_path, f"sys/fs/cgroup{group}/cpu.stat", "throttled_usec 1000\n")
+    write(tmp_path, "sys/fs/cgroup/cpu.stat", "throttled_usec 1000\n")
+    with closing(Throttling(str(tmp_path))) as throttling:
+        throttling.read()
+        opened = open_below(tmp_path)
+        assert f"{tmp_path}/sys/fs/cgroup/cpu.stat" in opened
+        assert len(opened) == len(set(opened))
+    assert open_below(tmp_path) == []
