@@ -157,31 +157,38 @@ class AsyncioParker:
         self.caller = Caller(task, task.get_name() if task is not None else "callback")
         self.loop = loop
         self._thread_id = threading.get_ident()
-        self._future: asyncio.Future[bool] = loop.create_future()
+        self._woken = False
+        self._future: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         """End the wait; from any thread."""
         if threading.get_ident() == self._thread_id:
-            self._set(True)
+            self._wake()
             return
         try:
-            self.loop.call_soon_threadsafe(self._set, True)
+            self.loop.call_soon_threadsafe(self._wake)
         except RuntimeError:
             pass  # The caller's loop was closed: nobody waits any more.
 
     async def apark(self, timeout_s: float) -> bool:
-        """Wait; returns whether it was woken within `timeout_s` seconds."""
-        if self._future.done():
-            return self._future.result()
-        timer = self.loop.call_later(timeout_s, self._set, False)
-        try:
-            return await self._future
-        finally:
-            timer.cancel()
+        """Wait; returns whether it was woken within `timeout_s` seconds, or before."""
+        if not self._woken:
+            # A new one for each wait: who was not woken within its limit may wait once more.
+            self._future = self.loop.create_future()
+            timer = self.loop.call_later(timeout_s, self._end_wait)
+            try:
+                await self._future
+            finally:
+                timer.cancel()
+        return self._woken
 
-    def _set(self, woken: bool) -> None:
-        if not self._future.done():
-            self._future.set_result(woken)
+    def _wake(self) -> None:
+        self._woken = True
+        self._end_wait()
+
+    def _end_wait(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
 
 class TrioParker:

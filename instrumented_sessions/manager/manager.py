@@ -49,7 +49,8 @@ from .statistics import ManagerStatistics, reading_of
 logger = logging.getLogger(__name__)
 
 _ANSWER_GRACE_S = 5.0
-"""How long a caller whose limit has passed waits for an answer that is already on its way."""
+"""How long a caller whose limit has passed waits for an answer that is on its way, in seconds: an observer
+may be told first, and it may be slow."""
 _CLOSE_GRACE_S = 3.0
 """How long closing may take beyond its limit, to force what is left."""
 _numbers = itertools.count(1)
@@ -572,13 +573,13 @@ class SessionManager:
     def _park(self, parker: ThreadParker, ticket: Ticket) -> None:
         """Wait for the answer; a wait whose limit passes is claimed here."""
         woken = parker.park(max(0.0, ticket.deadline - SYSTEM_CLOCK.monotonic()))
-        if not woken and not self._shell.time_out(ticket):
-            parker.park(_ANSWER_GRACE_S)
+        if not woken and not self._shell.time_out(ticket) and not parker.park(_ANSWER_GRACE_S):
+            raise self._shell.timeout_error(ticket)
 
     async def _apark(self, parker: AsyncParker, ticket: Ticket) -> None:
         woken = await parker.apark(max(0.0, ticket.deadline - SYSTEM_CLOCK.monotonic()))
-        if not woken and not self._shell.time_out(ticket):
-            await parker.apark(_ANSWER_GRACE_S)
+        if not woken and not self._shell.time_out(ticket) and not await parker.apark(_ANSWER_GRACE_S):
+            raise self._shell.timeout_error(ticket)
 
     def _guard(self, door: str, twin: str, key: SessionKey | None) -> None:
         """Refuse a blocking door on a thread whose loop it would stop."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..chain import BlockingChain
 from ..clock import Clock
-from ..errors import SessionOpenError
+from ..errors import SessionOpenError, SessionTimeoutError
 from ..events import Event, SessionAcquired, SessionRequested
 from ..observer import AMBIENT, Announcer
 from ..session import Session
@@ -75,13 +75,17 @@ class Shell:
         """End a ticket whose limit has passed; returns False when it was answered meanwhile."""
         if not ticket.claim():
             return False
-        with self.pool.mutex:
-            chain = chain_of(self.pool, ticket)
-            snapshot = self.snapshot_of_an_error()
-            error = timeout_error(ticket, snapshot, chain)
-        ticket.ended_phase = chain.phase
+        error = self.timeout_error(ticket)
+        assert error.phase is not None
+        ticket.ended_phase = error.phase
         ticket.settle(Outcome.TIMEOUT, error=error)
         return True
+
+    def timeout_error(self, ticket: Ticket) -> SessionTimeoutError:
+        """Return the error of a ticket whose limit has passed."""
+        with self.pool.mutex:
+            chain = chain_of(self.pool, ticket)
+            return timeout_error(ticket, self.snapshot_of_an_error(), chain)
 
     def snapshot_of_an_error(self) -> ManagerStatistics:
         """Return a snapshot that is at most some times as old as it cost; `pool.mutex` must be held.
