@@ -261,7 +261,7 @@ def _contention() -> list[Alert]:
             "LoopLagHigh",
             f"{lag} > {LAG_HIGH_S:g}",
             "warning",
-            "Every hundredth timer of event loop {{ $labels.loop }} of {{ $labels.instance }} is "
+            "Every hundredth heartbeat of event loop {{ $labels.loop }} of {{ $labels.instance }} is "
             "{{ $value | humanizeDuration }} late or more.",
             "Short stalls, often. The spans `loop.stall` name causes and lines; "
             "`busiest` in `loop.heartbeat` names tasks that stay below the threshold.",

@@ -16,7 +16,7 @@ def page() -> Page:
     return Page(
         "loops",
         "Event loops",
-        "Does every event loop run, how late are its timers, and what stopped it?",
+        "Does every event loop run, how late are its heartbeats, and what stopped it?",
         [("Now", _now()), ("Lag", _lag()), ("Stalls", _stalls())],
     )
 
@@ -52,7 +52,7 @@ def _now() -> list[Panel]:
         tile(
             "Longest stall in this range",
             "Upper bound of the longest stall that ended in the chosen time range.",
-            f"max({queries.quantile(1, catalog.LOOP_STALL_DURATION, 'loop', window='$__range')})",
+            f"max({queries.longest(catalog.LOOP_STALL_DURATION, 'loop', '$__range')})",
             unit="s",
             width=4,
             height=8,
@@ -72,8 +72,12 @@ def _lag() -> list[Panel]:
             bounds=(0.25,),
         )
         for q, title, text in (
-            (0.5, "Lag, p50", "Half of the timers ran no later. What is normal for this loop."),
-            (0.99, "Lag, p99", "99% of the timers ran no later. Above 0.25 s the loop stalls regularly."),
+            (0.5, "Lag, p50", "Half of the heartbeats were no later. What is normal for this loop."),
+            (
+                0.99,
+                "Lag, p99",
+                "99% of the heartbeats were no later. Above 0.25 s the loop stalls often.",
+            ),
             (1.0, "Lag, max", "Upper bound of the worst lag in each interval."),
         )
     ]
@@ -81,7 +85,7 @@ def _lag() -> list[Panel]:
         *quantiles,
         heat(
             "Lag, all loops",
-            "How many timers ran how late. A dim band at the top is a stall that means hide.",
+            "How many heartbeats were how late. A dim band at the top is a stall that means hide.",
             queries.heat(catalog.LOOP_LAG),
             width=24,
         ),
@@ -111,7 +115,10 @@ def _stalls() -> list[Panel]:
         lines(
             "Longest stall",
             "Upper bound of the longest stall that ended in each interval, by cause.",
-            query(queries.quantile(1, catalog.LOOP_STALL_DURATION, "loop, cause"), "{{loop}} {{cause}}"),
+            query(
+                queries.longest(catalog.LOOP_STALL_DURATION, "loop, cause", queries.WINDOW),
+                "{{loop}} {{cause}}",
+            ),
             unit="s",
             nothing="No stalls",
         ),

@@ -100,18 +100,28 @@ def reporting() -> str:
     return f"count(count by (job, instance) ({series(catalog.LOOP_HEARTBEAT_AGE)}))"
 
 
-def appeared(metric: Metric, by: str, window: str, *matchers: str, rules: bool = False) -> str:
+def appeared(
+    metric: Metric, by: str, window: str, *matchers: str, suffix: str = "", rules: bool = False
+) -> str:
     """Return how much a rare counter grew, its very first count included.
 
     `increase` sees nothing when a series begins at 1: there is no 0 before it. So a series that did not
     have its value in the day before counts with it; a gap in scraping is no beginning.
     """
-    one = series(metric, *matchers, rules=rules)
+    one = series(metric, *matchers, suffix=suffix, rules=rules)
     return (
         f"sum by ({by}) ((increase({one}[{window}]) > 0) or "
         f"(last_over_time({one}[{window}]) unless "
         f"last_over_time({one}[{window}]) == last_over_time({one}[1d] offset {window})))"
     )
+
+
+def longest(metric: Metric, by: str, window: str) -> str:
+    """Return the upper bound of the longest of rare events, the very first included."""
+    grown = appeared(metric, f"{by}, le", window, suffix="_bucket")
+    # A bucket that did not grow counts too: what is longer than all has grown in the last one only.
+    none = f"0 * sum by ({by}, le) ({series(metric, suffix='_bucket')})"
+    return f"histogram_quantile(1, {grown} or {none})"
 
 
 def verdict() -> str:
