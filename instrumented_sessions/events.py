@@ -287,7 +287,7 @@ class LoopHeartbeat(Event):
     thread_id: int
     window_s: float
     lags_s: tuple[float, ...]
-    """How late each tick of the window was."""
+    """How late each heartbeat of the window was; 0 where the loop was seen waiting for its next event."""
     busiest: tuple[tuple[str, float], ...] = ()
     """The tasks that ran most, by name, with their share of the looks at the loop; the busiest first."""
 

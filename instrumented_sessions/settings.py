@@ -68,7 +68,7 @@ class Settings:
     blocking_call: BlockingCallPolicy = "raise"
     """What a blocking door does on a thread that runs an event loop: `raise` (default), `warn`, `allow`."""
     heartbeat_interval_s: float = 0.1
-    """Period of the timer on each watched loop, in seconds. Default 0.1."""
+    """How often each watched loop is looked at, in seconds. Default 0.1."""
     stall_threshold_s: float = 0.25
     """Lag above which a loop counts as stalled, in seconds. Default 0.25."""
     heartbeat_span_interval_s: float = 10.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import sys
 import threading
@@ -19,7 +20,7 @@ from ..observer import Announcer
 from .collector import CollectorProbe
 from .loops import running_loop
 from .measurement import Turn
-from .probes import OwnProbe, OwnReading
+from .probes import OwnProbe, OwnReading, gil_changed_hands
 from .readings import WatchdogStatistics, count, heartbeat_ages_s, stall_ages_s
 from .registry import Entry, Registry, Subscription
 from .stacks import current_frames
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 THREAD_NAME = "instrumented-sessions-watchdog"
 _LONGEST_SLEEP_S = 1.0
+_WAY_S = 0.0001
+_sleep = time.sleep
+"""Kept from before the tools that find blocking calls replace it: this one is too short to be one."""
 
 
 class Engine:
@@ -46,6 +50,7 @@ class Engine:
         self._stopped = False
         self._bell = threading.Lock()  # Held by the thread; to release it is to wake the thread.
         self._bell.acquire()
+        self._wants_at = math.inf  # From when on the thread wants to run.
         # What follows is written by the watchdog's thread only.
         self._announced = 0
         self._announced_at = 0.0
@@ -85,6 +90,7 @@ class Engine:
             entry = self._registry.watch(loop, subscription, name)
             if entry is not None:
                 entry.watched.pulse.notify = self._ring
+                entry.watched.pulse.make_way = self._make_way
                 entry.watched.pulse.start()
                 self._start()
         # Under no lock: who reads `live` holds its lock, and then asks for the registry's.
@@ -145,6 +151,7 @@ class Engine:
         """Start the thread if it does not run; under the registry's lock."""
         if self._thread is None and not self._stopped:
             thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+            self._wants_at = -math.inf
             try:
                 thread.start()
             except RuntimeError:
@@ -154,10 +161,20 @@ class Engine:
 
     def _ring(self) -> None:
         """Wake the thread."""
+        self._wants_at = -math.inf
         try:
             self._bell.release()
         except RuntimeError:
             pass  # It has been rung already.
+
+    def _make_way(self, now: float) -> None:
+        """Let the watchdog have the GIL, if it wants to run; on the thread of a busy loop.
+
+        A loop with many short steps lets go of the GIL with every look at its sockets, and takes it back
+        before the thread that this wakes can run: for seconds, and with a wake for nothing each time.
+        """
+        if now >= self._wants_at:
+            _sleep(_WAY_S)
 
     def _run(self) -> None:
         try:
@@ -175,7 +192,9 @@ class Engine:
             # The time that observers take is no lateness.
             planned = max(planned, self._announced_at)
             before = probe.read()
+            self._wants_at = planned
             self._bell.acquire(timeout=max(planned - time.monotonic(), 0.0))
+            self._wants_at = -math.inf
             now = time.monotonic()
             try:
                 planned = self._turn(now, planned, before, probe)
@@ -189,7 +208,8 @@ class Engine:
         while True:
             with self._registry.lock:
                 if not self._registry.leaving:
-                    self._registry.told.set()
+                    if not self._registry.told.is_set():
+                        self._registry.told.set()
                     if self._registry.entries and not self._stopped:
                         return True
                     self._thread = None
@@ -203,19 +223,23 @@ class Engine:
 
     def _turn(self, now: float, planned: float, before: OwnReading, probe: OwnProbe) -> float:
         """Look at every loop once; returns when to look again."""
+        # First of all: whatever lets go of the GIL lets a stalled thread move on.
+        frames = current_frames()
+        planned, late_s = min(planned, now), 0.0
+        # To wait for Python threads that give up the GIL in their turn is no lateness.
+        if now - planned > 3 * sys.getswitchinterval():
+            if gil_changed_hands(before.switches, probe.switches(), now - planned):
+                planned = now
+            else:
+                late_s = now - planned
+        turn = Turn(now, planned, late_s, frames, before, probe)
         next_at = now + _LONGEST_SLEEP_S
         entries: list[Entry] = []
         for entry in list(self._registry.entries.values()):
-            if (at := entry.watched.glance(now)) is None:
+            if (at := entry.watched.glance(turn)) is None:
                 entries.append(entry)
             else:
                 next_at = min(next_at, at)
-        # First of all: whatever lets go of the GIL lets the stalled thread move on.
-        suspects = any(entry.watched.is_suspect(now) for entry in entries)
-        frames = current_frames() if suspects else {}
-        # To wait for a Python thread that gives up the GIL in its turn is no lateness.
-        late_s = now - planned if now - planned > 3 * sys.getswitchinterval() else 0.0
-        turn = Turn(now, late_s, frames, before, probe)
         for entry in entries:
             try:
                 next_at = min(next_at, self._look(entry, turn))

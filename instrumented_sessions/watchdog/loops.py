@@ -6,10 +6,12 @@ import asyncio
 import contextvars
 import sys
 import weakref
+from types import FrameType
 from typing import Any
 
 from .page import Slot
 from .pulse import Pulse, take_seat
+from .stacks import runs_callbacks
 
 
 class AsyncioPulse(Pulse):
@@ -20,12 +22,12 @@ class AsyncioPulse(Pulse):
     ) -> None:
         super().__init__(interval_s, threshold_s, slot)
         self._loop = weakref.ref(loop)
-        # An empty context: the timer must not hold on to whatever the first caller had in his.
+        # An empty context: what the watchdog's thread has in its own is none of the loop's business.
         self._context = contextvars.Context()
         if running_loop() is loop:
             self.seat = take_seat()
 
-    def _start(self) -> None:
+    def _ask(self) -> None:
         loop = self._loop()
         if loop is not None:
             try:
@@ -34,11 +36,13 @@ class AsyncioPulse(Pulse):
                 pass  # It is closed, which the watchdog will see.
 
     def _tick(self) -> None:
-        loop = self._loop()
-        if self.stopped or loop is None:
-            return
         self.base = sys._getframe(1).f_code
-        loop.call_later(self.beat(), self._tick, context=self._context)
+        self.beat()
+
+    def _repeat(self, delay_s: float) -> None:
+        loop = self._loop()
+        if loop is not None:
+            loop.call_later(delay_s, self._tick, context=self._context)
 
     def _has_ended(self) -> bool:
         loop = self._loop()
@@ -55,7 +59,7 @@ class AsyncioPulse(Pulse):
 
 
 class TrioPulse(Pulse):
-    """The heartbeat of a trio run: a system task."""
+    """The heartbeat of a trio run."""
 
     def __init__(self, token: Any, interval_s: float, threshold_s: float, slot: Slot) -> None:
         super().__init__(interval_s, threshold_s, slot)
@@ -66,39 +70,44 @@ class TrioPulse(Pulse):
             self.seat = take_seat()
             self._run_context = _run_context_of_this_thread()
 
-    def _start(self) -> None:
+    def _ask(self) -> None:
         import trio
 
         try:
-            self._token.run_sync_soon(self._spawn)
+            self._token.run_sync_soon(self._tick)  # Run in any case, or refused here.
         except trio.RunFinishedError:
             self._ended = True
 
-    def _spawn(self) -> None:
+    def _tick(self) -> None:
+        if self.base is None:
+            self._begin()
+        if not self._ended:
+            self.beat()
+
+    def _begin(self) -> None:
         import trio
 
-        # A mocked clock stands still while nobody moves it: its timers say nothing about the loop.
-        if type(trio.lowlevel.current_clock()).__name__ != "SystemClock":
-            self._ended = True
-            return
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and not runs_callbacks(frame.f_code.co_name, frame.f_code.co_filename):
+            frame = frame.f_back
+        self.base = frame.f_code if frame is not None else None
+        self._run_context = _run_context_of_this_thread()
+        # A mocked clock stands still while nobody moves it: what waits says nothing about the loop.
+        self._ended = type(trio.lowlevel.current_clock()).__name__ != "SystemClock"
+
+    def _repeat(self, delay_s: float) -> None:
+        import trio
+
+        async def beat_later() -> None:
+            await trio.sleep(delay_s)
+            self.beat()
+
         try:
             trio.lowlevel.spawn_system_task(
-                self._beat_for_ever, name="instrumented-sessions-heartbeat", context=contextvars.Context()
+                beat_later, name="instrumented-sessions-heartbeat", context=contextvars.Context()
             )
         except RuntimeError:
             self._ended = True  # The run is about to end.
-
-    async def _beat_for_ever(self) -> None:
-        import trio
-
-        try:
-            self.base = sys._getframe(1).f_code
-            self._run_context = _run_context_of_this_thread()
-            while not self.stopped:
-                due_in_s = self.beat()
-                await trio.sleep(due_in_s)
-        finally:
-            self._ended = True
 
     def _has_ended(self) -> bool:
         return self._ended

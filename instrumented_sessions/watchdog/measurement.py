@@ -20,10 +20,12 @@ class Turn:
     """One turn of the watchdog over all loops."""
 
     now: float
+    planned: float
+    """When the watchdog meant to look; at most `now`."""
     late_s: float
-    """How much later than planned the watchdog woke; small delays are left out."""
+    """How much later it looked; small delays are left out."""
     frames: Mapping[int, FrameType]
-    """The innermost frame of every thread; empty when no loop looked late."""
+    """The innermost frame of every thread but the watchdog's."""
     before: OwnReading
     """The watchdog and the process when it went to sleep."""
     probe: OwnProbe

@@ -19,6 +19,9 @@ try:
 except ImportError:
     _OWN_THREAD = None
 
+_LIVELY = 1.5
+"""How much more often than every switch interval a thread wakes at least while others let go of the GIL."""
+
 SLOW_READING_S = 2.0
 """How old a reading of what takes files may become, in seconds; it is a base for later ones."""
 
@@ -56,6 +59,26 @@ class ThreadProbe:
         self._stat.close()
 
 
+class Load:
+    """Whether a thread uses most of a core; told its CPU time by its caller."""
+
+    def __init__(self) -> None:
+        self.is_high = False
+        """Whether it used more than half of the time between the last two readings; False if not known."""
+        self._at = float("-inf")
+        self._cpu_s: float | None = None
+
+    def update(self, now: float, cpu_s: float | None, period_s: float) -> None:
+        """Take a reading, but none within `period_s` seconds of the last one."""
+        if now - self._at < period_s:
+            return
+        if cpu_s is None or self._cpu_s is None:
+            self.is_high = False
+        else:
+            self.is_high = cpu_s - self._cpu_s > (now - self._at) / 2
+        self._at, self._cpu_s = now, cpu_s
+
+
 class OwnReading(NamedTuple):
     """The watchdog's own thread and the process, at one instant."""
 
@@ -89,8 +112,11 @@ class OwnProbe:
         """Return a reading; what takes files is read again if `fresh`, else every two seconds."""
         if fresh or time.monotonic() - self._slow.at > SLOW_READING_S:
             self._slow = self._read_slowly()
-        switches = None if _OWN_THREAD is None else resource.getrusage(_OWN_THREAD).ru_nvcsw
-        return OwnReading(switches, time.process_time(), self._slow)
+        return OwnReading(self.switches(), time.process_time(), self._slow)
+
+    def switches(self) -> int | None:
+        """Return how often this thread went to sleep, without letting go of the GIL; None if not known."""
+        return None if _OWN_THREAD is None else resource.getrusage(_OWN_THREAD).ru_nvcsw
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -111,6 +137,22 @@ def gil_wait_s(before: OwnReading, after: OwnReading) -> float | None:
     if before.switches is None or after.switches is None:
         return None
     return max(after.switches - before.switches - 2, 0) * sys.getswitchinterval()
+
+
+def gil_changed_hands(before: int | None, after: int | None, waited_s: float) -> bool:
+    """Return whether other threads kept letting go of the GIL while the watchdog waited for it.
+
+    A thread that waits for the GIL wakes whenever another lets go of it, else every switch interval. While
+    one thread keeps it, or the process does not run, there is only the latter, or nothing.
+
+    Args:
+        before: How often the watchdog's thread had gone to sleep before; None if not known.
+        after: The same afterwards.
+        waited_s: For how long it waited, in seconds.
+    """
+    if before is None or after is None:
+        return False
+    return after - before > _LIVELY * waited_s / sys.getswitchinterval()
 
 
 def cpu_clock_of(native_id: int) -> int:

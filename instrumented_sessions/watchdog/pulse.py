@@ -1,7 +1,8 @@
-"""The heartbeat of one loop: a timer on the loop that notes when it ran, and how late."""
+"""The heartbeats of one loop: callbacks that the watchdog asks for, which note when they ran and how late."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -28,12 +29,16 @@ class Seat(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What the last heartbeat left; one object, so that the watchdog never reads half of it."""
+    """The heartbeat that is waited for; one object, so that nobody reads half of it."""
 
     due: float
-    """When the next one is due, on the monotonic clock."""
+    """Since when, on the monotonic clock; infinite while none has been asked for."""
     cpu_s: float | None
-    """CPU time of the thread; None before the first beat."""
+    """CPU time of the thread then, or up to an interval earlier; None if not known."""
+
+
+AT_REST = Mark(math.inf, None)
+"""None has been asked for."""
 
 
 class LateBeat(NamedTuple):
@@ -42,7 +47,7 @@ class LateBeat(NamedTuple):
     due: float
     at: float
     cpu_before_s: float | None
-    """CPU time of the thread at the beat before it."""
+    """CPU time of the thread when it was due, see `Mark`."""
     cpu_s: float
     """CPU time of the thread when it came."""
 
@@ -60,16 +65,24 @@ def _nobody() -> None:
     """Tell nobody."""
 
 
-class Pulse(ABC):
-    """Notes the heartbeats of one loop.
+def _for_nobody(now: float) -> None:
+    """Make way for nobody."""
 
-    `beat` runs on the loop and does as little as it can; the watchdog's thread reads the fields. Each is
-    one object that is replaced or appended to, so no lock is needed.
+
+class Pulse(ABC):
+    """Takes note of the heartbeats of one loop.
+
+    The watchdog's thread asks for one at a time, and `beat` runs on the loop and does as little as it can.
+    While the loop is busy, the next one follows by itself.
+    Each field is one object that is replaced or appended to, and `mark` is written by whoever's turn it is:
+    by the watchdog while nothing is asked for, by the loop while something is. So no lock is needed.
     """
 
     def __init__(self, interval_s: float, threshold_s: float, slot: Slot) -> None:
         self.notify: Callable[[], None] = _nobody
         """Called on the loop's thread after a late beat."""
+        self.make_way: Callable[[float], None] = _for_nobody
+        """Called on the thread of a busy loop with the time of each beat."""
         self.interval_s = interval_s
         self.threshold_s = threshold_s
         self.slot = slot
@@ -79,42 +92,65 @@ class Pulse(ABC):
         """Those beyond the threshold; appended before `mark` moves on."""
         self.beats = 0
         self.mark = Mark(time.monotonic(), None)
+        """The first one is asked for by `start`."""
         self.seat: Seat | None = None
         """None until the first beat, unless the loop is watched from its own thread."""
         self.base: CodeType | None = None
         """The code that runs the loop's callbacks."""
         self.paused = True
         """Set when the loop was seen not running: the lag of the next beat says nothing."""
+        self.repeats = True
+        """Whether the next heartbeat follows by itself: while the loop is busy, as the watchdog sees it."""
         self.stopped = False
         slot.beats[slot.index] = self.mark.due
 
-    def beat(self) -> float:
-        """Take note of one heartbeat; on the loop's thread.
+    def ask(self, mark: Mark) -> None:
+        """Ask for a heartbeat, when none is asked for yet and the loop runs; on the watchdog's thread."""
+        self.paused = False
+        self.mark = mark
+        self._ask()
 
-        Returns:
-            In how many seconds the next one is due. All loops beat at the same multiples of the interval,
-            so that the watchdog wakes once for all of them.
+    def rest(self, now: float) -> None:
+        """Take note that the loop waits for its next event, which is a heartbeat that is not late.
+
+        On the watchdog's thread, while none is asked for.
         """
+        self.lags.append(0.0)
+        self.beats += 1
+        self.slot.beats[self.slot.index] = now
+
+    def beat(self) -> None:
+        """Take note of one heartbeat, and see to the next one if it repeats; on the loop's thread."""
+        if self.stopped:
+            return
         now = time.monotonic()
         due, cpu_before_s = self.mark
-        lag = now - due
-        cpu_s = time.thread_time()
         if self.paused:
             self.paused = False
         else:
+            lag = now - due
             self.lags.append(lag)
             if lag > self.threshold_s:
-                self.late.append(LateBeat(due, now, cpu_before_s, cpu_s))
+                self.late.append(LateBeat(due, now, cpu_before_s, time.thread_time()))
                 self.notify()
         seat = self.seat
         if seat is None or seat.thread_id != threading.get_ident():
             self.seat = take_seat()
         self.beats += 1
         self.slot.beats[self.slot.index] = now
-        # One that is a little early, as timers are rounded, belongs to the multiple that comes.
-        due = (now / self.interval_s + _EARLY) // 1 * self.interval_s + self.interval_s
-        self.mark = Mark(due, cpu_s)
-        return due - now
+        if self.repeats:
+            # One that is a little early, as timers are rounded, belongs to the multiple that comes.
+            due = (now / self.interval_s + _EARLY) // 1 * self.interval_s + self.interval_s
+            self.mark = Mark(due, time.thread_time())
+            self._repeat(due - now)
+            self.make_way(now)
+        else:
+            self.mark = AT_REST
+
+    @property
+    def last_at(self) -> float:
+        """When the last one came, on the monotonic clock; 0 while there is none to wait for."""
+        return self.slot.beats[self.slot.index]
 
     def pause(self) -> None:
         """Take note that the loop does not run: nobody is to wait for its next beat."""
@@ -126,8 +162,8 @@ class Pulse(ABC):
         self.stopped = True
 
     def start(self) -> None:
-        """Begin to beat; from any thread."""
-        self._start()
+        """Ask for the first heartbeat; from any thread."""
+        self._ask()
 
     @property
     def has_ended(self) -> bool:
@@ -144,7 +180,12 @@ class Pulse(ABC):
         return self._task_name()
 
     @abstractmethod
-    def _start(self) -> None: ...
+    def _ask(self) -> None:
+        """Let `beat` run on the loop soon; an ended loop ignores it."""
+
+    @abstractmethod
+    def _repeat(self, delay_s: float) -> None:
+        """Let `beat` run again in `delay_s` seconds; on the loop's thread."""
 
     @abstractmethod
     def _has_ended(self) -> bool: ...

@@ -48,7 +48,7 @@ def heartbeat_ages_s(registry: Registry) -> dict[str, float]:
     for entry in registry:
         pulse = entry.watched.pulse
         if pulse.is_running and not pulse.has_ended:
-            beat = pulse.slot.beats[pulse.slot.index]
+            beat = pulse.last_at
             if not beat:
                 continue  # It runs again, and its first beat is still to come.
             age = max(now - beat, 0.0)

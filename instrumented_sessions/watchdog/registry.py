@@ -18,7 +18,7 @@ from .page import HeartbeatPage
 from .pulse import Seat
 from .watched import WatchedLoop
 
-LONGEST_INTERVAL = 0.75
+LONGEST_INTERVAL = 0.85
 """The longest interval between heartbeats, as a part of the threshold."""
 
 
@@ -180,6 +180,4 @@ class Registry:
             entry.watched.threshold_s = threshold_s
             # Heartbeats rarer than the threshold would delay the report by more than it.
             entry.watched.pulse.interval_s = min(interval_s, threshold_s * LONGEST_INTERVAL)
-            entry.watched.heartbeat_span_interval_s = min(
-                those_one.heartbeat_span_interval_s for those_one in those
-            )
+            entry.watched.window.length_s = min(those_one.heartbeat_span_interval_s for those_one in those)

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import sysconfig
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
@@ -32,7 +33,11 @@ _MACHINERY = frozenset(
     {"uvloop", "trio", "anyio", "sniffio", "outcome", "nest_asyncio", "asyncio", "greenlet"}
 )
 _TURNS = frozenset({("base_events.py", "_run_once"), ("_run.py", "unrolled_run")})
-"""The functions of asyncio and trio that wait for events and run callbacks in turn."""
+"""The functions of asyncio and trio that run callbacks in turn."""
+_PAUSES = frozenset({("base_events.py", "_run_once"), ("_run.py", "run")})
+"""Those that wait for events in between."""
+_WAITS = frozenset({"select", "_poll", "get_events"})
+"""What they call for that; on Windows, `_poll` within `select`."""
 
 
 class Origin(Enum):
@@ -91,6 +96,7 @@ def read_stack(frame: FrameType | None, base: CodeType | None = None) -> Stack:
         base: The code from which the loop runs its callbacks; None if not known.
     """
     walked: list[tuple[CodeType, int]] = []
+    innermost = frame
     while frame is not None and len(walked) < MAX_FRAMES:
         walked.append((frame.f_code, frame.f_lineno or 0))
         frame = frame.f_back
@@ -107,7 +113,35 @@ def read_stack(frame: FrameType | None, base: CodeType | None = None) -> Stack:
         for location, (code, _) in zip(frames[inside:], walked[inside:], strict=True)
         if code.co_flags & _COROUTINE and origin_of(location.file) is not Origin.MACHINERY
     )
-    return Stack(frames, inside, awaits, _is_idle(frames, inside))
+    return Stack(frames, inside, awaits, waits(innermost) or _may_wait(frames, inside))
+
+
+def waits(frame: FrameType | None) -> bool:
+    """Return whether a loop's thread, in `frame`, waits for its next event; False if that cannot be seen.
+
+    Under uvloop it cannot. Quick, as it is asked of every loop at every look.
+    """
+    while frame is not None and _is_wait(frame.f_code.co_name, frame.f_code.co_filename):
+        frame = frame.f_back
+        if frame is not None and _pauses(frame.f_code.co_name, frame.f_code.co_filename):
+            return True
+    return False
+
+
+@lru_cache(maxsize=4096)
+def runs_callbacks(name: str, file: str) -> bool:
+    """Return whether a function is the one with which asyncio or trio run callbacks in turn."""
+    return (os.path.basename(file), name) in _TURNS
+
+
+@lru_cache(maxsize=4096)
+def _pauses(name: str, file: str) -> bool:
+    return (os.path.basename(file), name) in _PAUSES and origin_of(file) is Origin.MACHINERY
+
+
+@lru_cache(maxsize=4096)
+def _is_wait(name: str, file: str) -> bool:
+    return name in _WAITS and origin_of(file) is Origin.MACHINERY
 
 
 _QUICK = re.compile(
@@ -139,15 +173,17 @@ def has_only_called(frame: FrameType) -> bool:
 _COROUTINE = 0x80 | 0x100 | 0x200  # inspect.CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR
 
 
-def _is_idle(frames: Sequence[CodeLocation], inside: int) -> bool:
+def _may_wait(frames: Sequence[CodeLocation], inside: int) -> bool:
+    """Return whether a loop may wait for its next event where that cannot be seen.
+
+    uvloop waits in native code, so that the caller of the loop is the innermost frame. In asyncio the
+    innermost frame is the base only while a callback that is a native function runs.
+    """
     if not frames:
         return True
-    names = [(os.path.basename(location.file), location.function) for location in frames[-3:]]
-    if names[-1][1] in ("select", "_poll", "get_events"):
-        return any(name in _TURNS for name in names)
-    # uvloop waits in native code, so that the caller of the loop is the innermost frame. In asyncio the
-    # innermost frame is the base only while a callback that is a native function runs.
-    return inside == len(frames) and names[-1] != ("events.py", "_run") and names[-1] not in _TURNS
+    last = frames[-1]
+    calls_native = (os.path.basename(last.file), last.function) == ("events.py", "_run")
+    return inside == len(frames) and not calls_native and not runs_callbacks(last.function, last.file)
 
 
 class Samples:
@@ -216,5 +252,8 @@ class Samples:
 
 
 def current_frames() -> dict[int, FrameType]:
-    """Return the innermost frame of every Python thread, by thread id; takes about a microsecond."""
-    return sys._current_frames()
+    """Return the innermost frame of every other Python thread, by thread id; takes microseconds."""
+    frames = sys._current_frames()
+    # The caller's own would be part of a cycle, which kept all of them, and what they refer to, alive.
+    del frames[threading.get_ident()]
+    return frames

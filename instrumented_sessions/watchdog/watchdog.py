@@ -26,7 +26,7 @@ class LoopWatchdog:
     Args:
         observers: Told of `LoopHeartbeat`, `LoopStalled` and `LoopRecovered`, on the watchdog's thread.
         stall_threshold_s: Lag above which a loop counts as stalled, in seconds. Default 0.25.
-        heartbeat_interval_s: Period of the timer on each loop, in seconds. Default 0.1.
+        heartbeat_interval_s: How often each loop is looked at, in seconds. Default 0.1.
         heartbeat_span_interval_s: How often a `LoopHeartbeat` sums up a loop, in seconds. Default 10.
 
     Raises:

@@ -14,17 +14,24 @@ from ..vocabulary import StallCause
 from .causes import decide
 from .collector import CollectorProbe
 from .measurement import Measurement, Turn
-from .probes import SLOW_READING_S, ThreadProbe
-from .pulse import LateBeat, Mark, Pulse
-from .stacks import MAX_STACKS, Samples, has_only_called, read_stack
+from .probes import SLOW_READING_S, Load, ThreadProbe
+from .pulse import AT_REST, LateBeat, Mark, Pulse
+from .stacks import Samples, has_only_called, read_stack, waits
 from .stall import DetailBudget, StallWatch
+from .window import Window, shares
 
 MAX_WAITS = 10
 """How many of the waits on a stalled loop a report has."""
 
-_NAMED_TASKS = 5
-_PROPER_LOOK_S = 0.25
-"""How often even a healthy loop is looked at properly, in seconds: which task runs, and has it ended?"""
+_PROPER_LOOK_S = 1.0
+"""How often even an idle loop is looked at properly and asked for a heartbeat, in seconds."""
+_CALM_S = 1.0
+"""For how long a loop that was busy goes on to beat by itself, in seconds: loads come in bursts."""
+_FRESH_S = 0.01
+"""For how long what was seen at the beginning of a turn holds, in seconds."""
+_SOON_S = 0.001
+_BEFORE_A_BEAT = 0.02
+"""How long before a heartbeat a busy loop is looked at, as a part of the interval."""
 _stall_ids = itertools.count(1)
 
 
@@ -65,8 +72,8 @@ class WatchedLoop:
     ) -> None:
         self.pulse = pulse
         self.given_name = name
-        self.heartbeat_span_interval_s = 10.0
-        """How often its lag is summed up, in seconds."""
+        self.window = Window(clock.monotonic())
+        """Sums up its lag and its tasks."""
         self.stalls: Counter[StallCause] = Counter()
         """Stalls so far, by the cause they were first reported with."""
         self.ongoing: StallReport | None = None
@@ -78,13 +85,15 @@ class WatchedLoop:
         self._run_delay_s: float | None = None
         self._run_delay_at = float("-inf")
         self._look_by = float("-inf")
+        self._look_at = float("-inf")  # When to see again whether the loop is to be asked for a heartbeat.
+        self._cpu_s: float | None = None  # CPU time of the thread at the last look.
+        self._load = Load()
+        self._busy_at = clock.monotonic()  # When it was last seen to have something to do.
         self._stall: Stall | None = None
+        self._answered = float("-inf")  # When the last late heartbeat was due.
         self._away = False
         self._back_at = float("-inf")  # When the loop was first seen running again.
         self._budget = DetailBudget()
-        self._looks = 0
-        self._busy_looks: Counter[str] = Counter()
-        self._window_started = clock.monotonic()
 
     @property
     def name(self) -> str:
@@ -117,12 +126,65 @@ class WatchedLoop:
         self._watch.threshold_s = threshold_s
         self.pulse.threshold_s = threshold_s
 
-    def glance(self, now: float) -> float | None:
+    def glance(self, turn: Turn) -> float | None:
         """Return when to look next if all is well, None if a proper look is needed now."""
-        if now > self._look_by or self.pulse.late:
+        if self._probe is not None:
+            self._load.update(turn.now, self._probe.cpu_s(), self.pulse.interval_s / 2)
+        if turn.now > self._look_by or self.pulse.late:
             return None
-        suspect_at = self._watch.suspect_at(self.pulse.mark.due)
-        return suspect_at if now < suspect_at else None
+        mark = self.pulse.mark
+        if mark is AT_REST and turn.now >= self._look_at and not self._rest(turn):
+            return None
+        if self.is_suspect(turn.now):
+            return None
+        if self.pulse.repeats:
+            self.window.count(self.pulse.task_name())
+            self.pulse.repeats = not self._is_calm(turn)
+        return self._next_at(turn.now, mark)
+
+    def _rest(self, turn: Turn) -> bool:
+        """Return whether the loop has nothing to do, and so needs no heartbeat now."""
+        if turn.late_s > self.threshold_s or not self.pulse.is_running or not self._is_idle(turn):
+            return False
+        self._plan(turn.now)
+        self.window.count(None)
+        self.pulse.rest(turn.now)
+        return True
+
+    def _is_idle(self, turn: Turn) -> bool:
+        """Return whether the loop waits for its next event; one that only looks for events does not."""
+        return not self._load.is_high and self._waits(turn)
+
+    def _is_calm(self, turn: Turn) -> bool:
+        """Return whether the loop has had nothing to do for a while."""
+        if not self._is_idle(turn):
+            self._busy_at = turn.now
+        return turn.now - self._busy_at > _CALM_S
+
+    def _waits(self, turn: Turn) -> bool:
+        return waits(turn.frames.get(self.thread_id))
+
+    def _plan(self, now: float) -> None:
+        """Look again at the next multiple of the interval, so that the watchdog wakes once for many loops."""
+        interval_s = self.pulse.interval_s
+        self._look_at = (now // interval_s + 1) * interval_s
+        self._cpu_s = self._probe.cpu_s() if self._probe is not None else None
+
+    def _next_at(self, now: float, mark: Mark) -> float:
+        """Return when to look next.
+
+        A busy loop is looked at just before one of its heartbeats, which lets the watchdog have the GIL if it
+        still waits for that; and no earlier than needed, as each look costs the loop.
+        """
+        suspect_at = self._watch.suspect_at(mark.due)
+        if self.pulse.repeats:
+            interval_s, early_s = self.pulse.interval_s, self.pulse.interval_s * _BEFORE_A_BEAT
+            beats = max((suspect_at - mark.due + early_s) // interval_s, 1)
+            at = mark.due + beats * interval_s - early_s
+            return at if at > now else suspect_at
+        if now >= self._look_at:
+            self._plan(now)
+        return min(suspect_at, self._look_at)
 
     def is_suspect(self, now: float) -> bool:
         """Return whether the heartbeat is late enough for a closer look."""
@@ -134,7 +196,6 @@ class WatchedLoop:
         Returns:
             What is to be announced, and when to look again (None: never, it has ended).
         """
-        self._look_by = turn.now + _PROPER_LOOK_S
         events: list[Event] = []
         while True:
             # A late beat is appended before the mark moves on: with none left, the mark is a later one.
@@ -142,6 +203,8 @@ class WatchedLoop:
             if not self.pulse.late:
                 break
             events += self._answer(self.pulse.late.popleft(), turn)
+        if mark.due == self._answered:
+            return events, turn.now + _SOON_S  # The loop's thread is about to move the mark on.
         if self.pulse.has_ended:
             return events, None
         if not self.pulse.is_running:
@@ -151,37 +214,55 @@ class WatchedLoop:
             return events + self._give_up(turn.now), turn.now + self.pulse.interval_s + self.threshold_s
         if self._away:
             self._away, self._back_at = False, turn.now
-        if mark.due < self._back_at:  # That timer was due while the loop did not run at all.
+        asks = mark is AT_REST
+        if asks:
+            mark = self._ask_for(turn)
+        elif mark.due < self._back_at:  # It was asked for before the loop stopped for a while.
             mark = mark._replace(due=self._back_at)
         if self._stall is not None and self._stall.due != mark.due:
             events += self._give_up(turn.now)
         look = self._watch.look(turn.now, mark.due)
-        self._count_task()
+        self.window.count(self.pulse.task_name())
         if look.suspected:
             events += self._examine(mark, turn, look.report)
         elif turn.now - self._run_delay_at > SLOW_READING_S:
             probe = self._thread()
             self._run_delay_s = probe.run_delay_s() if probe is not None else None
             self._run_delay_at = turn.now
-        if turn.now - self._window_started >= self.heartbeat_span_interval_s:
-            events.append(self._end_window(turn.now))
-        return events, look.next_at
+        if turn.now >= self.window.ends_at:
+            events.append(self._sum_up(turn.now))
+        self._look_by = min(turn.now + _PROPER_LOOK_S, self.window.ends_at)
+        if asks:
+            self.pulse.repeats = not self._is_calm(turn)
+            self.pulse.ask(mark)  # Last of all, as it lets go of the GIL.
+        return events, look.next_at if look.suspected else self._next_at(turn.now, mark)
+
+    def _ask_for(self, turn: Turn) -> Mark:
+        """Return the heartbeat to be asked for now.
+
+        It was due when the watchdog meant to look if what kept the watchdog from that kept the loop, too: it
+        took longer than the threshold, or the loop is busy.
+        """
+        now, cpu_s = self._clock.monotonic(), self._cpu_s
+        self._plan(now)
+        kept = turn.late_s > self.threshold_s or not self._waits(turn)
+        if not kept or now - turn.now > _FRESH_S:
+            return Mark(now, self._cpu_s)
+        # But never before the last one, which may have come during this turn.
+        return Mark(max(turn.planned, self.pulse.last_at), cpu_s if turn.late_s else self._cpu_s)
 
     def close(self) -> list[Event]:
         """Watch no more; returns the last events."""
         self.pulse.stop()
         now = self._clock.monotonic()
-        events = [*self._give_up(now), self._end_window(now)]
+        events = [*self._give_up(now), self._sum_up(now)]
         if self._probe is not None:
             self._probe.close()
         return events
 
-    def _count_task(self) -> None:
-        """Note which task runs at this look; over a window that tells which ones take most."""
-        self._looks += 1
-        task = self.pulse.task_name()
-        if task is not None and (task in self._busy_looks or len(self._busy_looks) < MAX_STACKS):
-            self._busy_looks[task] += 1
+    def _sum_up(self, now: float) -> Event:
+        window_s, lags_s, busiest = self.window.end(now, self.pulse.lags)
+        return LoopHeartbeat(self._clock.time(), self.name, self.thread_id, window_s, lags_s, busiest)
 
     def _thread(self) -> ThreadProbe | None:
         """Return the probe of the thread that runs the loop now."""
@@ -235,6 +316,7 @@ class WatchedLoop:
         """Take note of a heartbeat that came at last."""
         stall, self._stall, self.ongoing = self._stall, None, None
         self._watch.settle()
+        self._answered = beat.due
         duration_s = beat.at - beat.due
         if stall is None or stall.due != beat.due:
             # It came and went while the watchdog could not look.
@@ -265,7 +347,7 @@ class WatchedLoop:
 
     def _report(self, stall: Stall, duration_s: float, ongoing: bool) -> StallReport:
         samples = stall.samples
-        tasks = _shares(samples.tasks, samples.total)
+        tasks = shares(samples.tasks, samples.total)
         # What is seen once the GIL is free mostly says nothing about who kept it.
         seen = stall.held if stall.cause is StallCause.GIL else samples
         blames = stall.cause.blames_code
@@ -286,17 +368,3 @@ class WatchedLoop:
             waits=stall.waits,
             detailed=stall.detailed,
         )
-
-    def _end_window(self, now: float) -> Event:
-        window_s, self._window_started = now - self._window_started, now
-        lags: list[float] = []
-        while self.pulse.lags:
-            lags.append(self.pulse.lags.popleft())
-        busiest = _shares(self._busy_looks, self._looks)
-        self._looks, self._busy_looks = 0, Counter()
-        return LoopHeartbeat(self._clock.time(), self.name, self.thread_id, window_s, tuple(lags), busiest)
-
-
-def _shares(counts: Counter[str], total: int) -> tuple[tuple[str, float], ...]:
-    """Return the most frequent names with their share of `total`, the most frequent first."""
-    return tuple((name, count / total) for name, count in counts.most_common(_NAMED_TASKS))

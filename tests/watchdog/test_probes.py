@@ -11,11 +11,13 @@ import pytest
 
 from instrumented_sessions.watchdog.collector import CollectorProbe
 from instrumented_sessions.watchdog.probes import (
+    Load,
     OwnProbe,
     OwnReading,
     SlowReading,
     ThreadProbe,
     busiest_between,
+    gil_changed_hands,
     gil_wait_s,
     threads_cpu_s,
 )
@@ -85,6 +87,30 @@ def test_wait_for_the_gil_is_told_by_the_switches_it_makes() -> None:
     assert gil_wait_s(reading(10), reading(112)) == pytest.approx(100 * interval_s)
     assert gil_wait_s(reading(10), reading(11)) == 0.0
     assert gil_wait_s(reading(None), reading(5)) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "changed"),
+    [
+        pytest.param(10 + 98, False, id="held"),
+        pytest.param(10, False, id="stopped"),
+        pytest.param(10 + 300, True, id="changed-hands"),
+        pytest.param(None, False, id="not-known"),
+    ],
+)
+def test_gil_that_changes_hands_wakes_who_waits_for_it(after: int | None, changed: bool) -> None:
+    """More often than every switch interval, which is how often one wakes by itself."""
+    assert gil_changed_hands(10, after, 100 * sys.getswitchinterval()) is changed
+
+
+def test_load_is_high_while_a_thread_uses_most_of_a_core() -> None:
+    """Readings in quick succession are left out, as they say little."""
+    load = Load()
+    highs = []
+    for now, cpu_s in [(1.0, 0.5), (2.0, 1.1), (2.05, 1.1), (3.0, 1.5), (4.0, None), (5.0, 3.0)]:
+        load.update(now, cpu_s, period_s=0.1)
+        highs.append(load.is_high)
+    assert highs == [False, True, True, False, False, False]
 
 
 def test_what_takes_files_is_read_rarely_unless_it_matters() -> None:

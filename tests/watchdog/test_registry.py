@@ -36,7 +36,7 @@ def loop() -> Iterator[Any]:
 def settings_of(registry: Registry) -> tuple[float, float, float]:
     [entry] = registry
     watched = entry.watched
-    return watched.threshold_s, watched.pulse.interval_s, watched.heartbeat_span_interval_s
+    return watched.threshold_s, watched.pulse.interval_s, watched.window.length_s
 
 
 def test_smaller_settings_win_and_go_with_whoever_brought_them(registry: Registry, loop: Any) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
+import socket
 import sys
 import sysconfig
 import threading
+from collections.abc import Callable
 from types import FrameType
 
+import anyio
 import pytest
+import trio
 
 from instrumented_sessions.chain import CodeLocation
 from instrumented_sessions.watchdog.stacks import (
@@ -17,10 +22,13 @@ from instrumented_sessions.watchdog.stacks import (
     Origin,
     Samples,
     Stack,
+    current_frames,
     has_only_called,
     origin_of,
     read_stack,
+    waits,
 )
+from tests.watchdog.loops import run_on
 
 STDLIB = sysconfig.get_path("stdlib")
 
@@ -99,27 +107,78 @@ def test_reading_a_frame_finds_the_callback_and_the_await_chain() -> None:
     assert not stack.idle
 
 
-def test_loop_that_waits_for_its_next_event_is_idle_and_blames_nobody() -> None:
-    """Its stack ends in the selector, called by the loop itself."""
-    ident = threading.get_ident()
-    stacks: list[Stack] = []
-    loop = asyncio.new_event_loop()
+def look_at(runner: str, callback: Callable[[], object], until: Callable[[FrameType], bool]) -> FrameType:
+    """Return a frame of a loop's thread, seen from another one, while the loop runs `callback` or waits."""
+    ident, seen = threading.get_ident(), []
 
-    def look() -> None:
-        while not stacks or not stacks[-1].idle:
-            stacks.append(read_stack(sys._current_frames()[ident], asyncio.Handle._run.__code__))
-        loop.call_soon_threadsafe(loop.stop)
+    def look(leave: Callable[[], object]) -> None:
+        while not seen:
+            frame = current_frames()[ident]
+            if until(frame):
+                seen.append(frame)
+        leave()
 
-    thread = threading.Thread(target=look)
-    try:
-        loop.call_soon(thread.start)
-        loop.run_forever()
-    finally:
+    async def main() -> None:
+        done = anyio.Event()
+        if runner == "trio":
+            enter = trio.lowlevel.current_trio_token().run_sync_soon
+        else:
+            enter = asyncio.get_running_loop().call_soon_threadsafe
+        thread = threading.Thread(target=look, args=(lambda: enter(done.set),))
+        thread.start()
+        enter(callback)
+        await done.wait()
         thread.join()
-        loop.close()
-    idle = stacks[-1]
-    assert idle.frames[-1].function == "select"
-    assert idle.culprit is None
+
+    run_on(runner, main)
+    return seen[0]
+
+
+@pytest.mark.parametrize("runner", ["asyncio", "trio"])
+def test_loop_that_waits_for_its_next_event_is_idle_and_blames_nobody(runner: str) -> None:
+    """Its stack ends in the selector, called by the loop itself."""
+    stacks: list[Stack] = []
+
+    def until(frame: FrameType) -> bool:
+        if waits(frame):
+            stacks.append(read_stack(frame, asyncio.Handle._run.__code__))
+        return bool(stacks)
+
+    look_at(runner, int, until)
+    assert stacks[0].idle
+    assert stacks[0].culprit is None
+
+
+def test_loop_whose_wait_cannot_be_seen_is_not_said_to_wait() -> None:
+    """Under uvloop the innermost frame is whatever runs the loop; it may wait, or run a native callback."""
+    assert not waits(look_at("uvloop", int, lambda frame: read_stack(frame, frame.f_code).idle))
+
+
+@pytest.mark.parametrize("how", ["by-name", "directly", "from-a-function"])
+def test_callback_that_waits_for_events_itself_is_no_idle_loop(how: str) -> None:
+    """The standard library's selector is not the loop's, and a function may be called like it."""
+    seen: list[tuple[bool, bool]] = []
+
+    def select() -> None:
+        ours.recv(1)
+
+    def until(frame: FrameType) -> bool:
+        caller = frame.f_back
+        if frame.f_code.co_name == "select" and caller is not None and caller.f_code.co_name != "_run_once":
+            seen.append((waits(frame), read_stack(frame, asyncio.Handle._run.__code__).idle))
+            theirs.close()
+        return bool(seen)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, selectors.DefaultSelector() as selector:
+        selector.register(ours, selectors.EVENT_READ)
+        callbacks: dict[str, Callable[[], object]] = {
+            "by-name": select,
+            "directly": selector.select,
+            "from-a-function": lambda: selector.select(),
+        }
+        look_at("asyncio", callbacks[how], until)
+    assert seen == [(False, False)]
 
 
 def test_deep_stack_keeps_its_innermost_frames() -> None:

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,9 +30,9 @@ from instrumented_sessions.watchdog import (
 )
 from instrumented_sessions.watchdog.engine import ENGINE
 from instrumented_sessions.watchdog.stall import DetailBudget
+from tests.watchdog.loops import RUNNERS, run_on
 
 PATIENCE_S = 60.0
-RUNNERS = ["asyncio", "uvloop", "trio"]
 
 
 class Witness:
@@ -60,6 +61,9 @@ class Witness:
         """Return the reports that blame code; a full machine adds some that blame nobody."""
         return [report for report in self.reports() if report.cause.blames_code]
 
+    def reports_of_health(self) -> list[LoopHeartbeat]:
+        return [event for event in self.events if isinstance(event, LoopHeartbeat)]
+
     def reports(self, kind: type[Event] = LoopStalled) -> list[StallReport]:
         return [event.report for event in self.events if isinstance(event, kind)]  # type: ignore[attr-defined]
 
@@ -75,24 +79,6 @@ def watchdog(witness: Witness) -> Iterator[LoopWatchdog]:
         observers=[witness], stall_threshold_s=0.05, heartbeat_interval_s=0.02, heartbeat_span_interval_s=0.2
     ) as watchdog:
         yield watchdog
-
-
-def run_on(runner: str, main: Callable[[], Any]) -> None:
-    """Run a coroutine function on a loop of this kind, in this thread."""
-    if runner == "trio":
-        import trio
-
-        trio.run(main)
-    elif runner == "uvloop":
-        import uvloop
-
-        loop = uvloop.new_event_loop()
-        try:
-            loop.run_until_complete(main())
-        finally:
-            loop.close()
-    else:
-        asyncio.run(main())
 
 
 def in_thread(function: Callable[[], object]) -> threading.Thread:
@@ -152,6 +138,31 @@ def test_healthy_loop_is_summed_up_and_never_reported(
     assert heartbeat.lags_s
     assert all(lag_s > -0.01 for lag_s in heartbeat.lags_s)
     assert heartbeat.window_s >= 0.2
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_loop_that_never_waits_is_healthy(runner: str, witness: Witness, watchdog: LoopWatchdog) -> None:
+    """It takes the GIL from everybody, first of all from the watchdog, but every step is short."""
+    windows = 8
+
+    async def main() -> None:
+        watchdog.watch(name="saturated")
+        await _until(lambda: len(witness.reports_of_health()) >= 1, pause_s=0.01)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(_until, lambda: len(witness.reports_of_health()) >= windows)
+
+    run_on(runner, main)
+    assert witness.blaming() == []
+    late = [lag_s for heartbeat in witness.reports_of_health() for lag_s in heartbeat.lags_s if lag_s > 0.05]
+    assert len(late) <= len(witness.reports())  # Only what the machine added, which blames nobody.
+
+
+async def _until(is_so: Callable[[], bool], pause_s: float = 0.0) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < end
+        await anyio.sleep(pause_s)
 
 
 async def _until_summed_up(watchdog: LoopWatchdog, witness: Witness, name: str) -> None:
@@ -220,8 +231,11 @@ def test_loop_that_does_not_run_is_not_stalled(witness: Witness, watchdog: LoopW
             assert "paused" not in heartbeat_ages(os.getpid())
 
         async def first_step() -> None:
-            assert "paused" not in live.read().heartbeat_age_s  # Its first beat is still to come.
+            # Its first beat is still to come, or came just now if it was asked for before the pause.
+            age_s = live.read().heartbeat_age_s.get("paused", 0.0)
+            assert age_s <= time.monotonic() - resumed_at
 
+        resumed_at = time.monotonic()
         loop.run_until_complete(first_step())
         loop.run_until_complete(asyncio.sleep(0.05))
     finally:

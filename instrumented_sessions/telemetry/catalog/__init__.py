@@ -183,7 +183,7 @@ LOCK_DEADLOCKS = _counter(
     "transport lock",
     "Waits that were refused because they would have closed a circle.",
 )
-LOOP_LAG = _seconds("loop.lag", "loop", "How late a loop ran its timer.", LAG_BUCKETS_S)
+LOOP_LAG = _seconds("loop.lag", "loop", "How late a loop's heartbeats were.", LAG_BUCKETS_S)
 LOOP_HEARTBEAT_AGE = _gauge(
     "loop.heartbeat.age", "s", "loop", "Time since a loop's last heartbeat; read live."
 )
