@@ -97,7 +97,7 @@ bench-scenarios-full: .venv/.ready ## The same in full; writes docs/benchmarks-s
 bench-stalls: .venv/.ready ## Measure the watchdog, in the stall harness too if STALL_BENCH has it; minutes
 	@.venv/bin/python -m benchmarks.stalls $(ARGS)
 
-bench-stalls-full: .venv/.ready ## The same in half an hour, and write the figures into docs/watchdog.md
+bench-stalls-full: .venv/.ready ## The same in seventy minutes, and write the figures into docs/watchdog.md
 	@.venv/bin/python -m benchmarks.stalls --full $(ARGS)
 
 bench-telemetry: .venv/.ready ## Measure what telemetry costs, in a minute

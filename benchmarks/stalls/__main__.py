@@ -1,7 +1,7 @@
 """Runs the stall harness with our watchdog beside others, and says which targets it meets.
 
     python -m benchmarks.stalls            about four minutes
-    python -m benchmarks.stalls --full     the figures in docs/watchdog.md: half an hour, alone
+    python -m benchmarks.stalls --full     the figures in docs/watchdog.md: seventy minutes, alone
 
 The harness is outside of this repository: set STALL_BENCH to its directory (default ../shared/stall_bench).
 Without it only our own parts are run. Other detectors are run where their packages are installed.
@@ -47,7 +47,7 @@ def main() -> None:
     )
     parser.add_argument("--reps", type=int, default=20, help="repetitions of our own runs in the full form")
     parser.add_argument("--peers", help="detectors to run beside ours, separated by commas")
-    parser.add_argument("--minutes", type=float, default=30, help="begin nothing after that; default 30")
+    parser.add_argument("--minutes", type=float, default=90, help="begin nothing after that; default 90")
     parser.add_argument("--keep", type=Path, help="keep the parts here, and take those that are there")
     parser.add_argument("--write", action="store_true", help="write the figures of the short form, too")
     options = parser.parse_args()
@@ -70,7 +70,8 @@ def main() -> None:
     }
     if on_uvloop:
         figures[f"{harness.DETECTOR}, uvloop"] = score.summary(on_uvloop, harness.DETECTOR)
-    extras = {name: part for name, part in results.items() if not name.startswith("rows-")}
+    extras = {"step": score.step(rows, harness.DETECTOR)}
+    extras |= {name: part for name, part in results.items() if not name.startswith("rows-")}
     targets = table.targets(figures[harness.DETECTOR], extras)
     beside = table.side_by_side(figures) if rows else "The harness was not there."
     text = (

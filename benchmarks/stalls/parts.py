@@ -28,14 +28,14 @@ def short() -> list[Part]:
     return [
         *_side_by_side((), 1, idle_s=6),
         *_ours(1),
-        *_own(soak=200, faults=5, longest_s=5, echo_rounds=10),
+        *_own(soak=200, faults=5, longest_s=5, pairs=20),
     ]
 
 
 def full(peers: Sequence[str], reps: int) -> list[Part]:
     """Return the parts of the full form, the most important first; the peers' come last."""
     return [
-        *_own(soak=10_000, faults=50, longest_s=60, echo_rounds=120),
+        *_own(soak=10_000, faults=50, longest_s=60, pairs=300),
         *_side_by_side((), 3, idle_s=15),
         *_ours(reps - 3),
         _harness("uvloop", [DETECTOR], ["stalls"], 3, uvloop=True),
@@ -68,12 +68,14 @@ def run_all(parts: Sequence[Part], kept: Path, copy: Path | None, budget_s: floa
     return results
 
 
-def _own(soak: int, faults: int, longest_s: float, echo_rounds: int) -> list[Part]:
+def _own(soak: int, faults: int, longest_s: float, pairs: int) -> list[Part]:
     return [
         _process("twenty loops", "many_loops", 20),
         _process("idle", "idle_loops", 8),
-        _process("echo over http", "echo_over_http", echo_rounds),
-        _process("echo in memory", "echo_in_memory", echo_rounds),
+        _process("saturated", "saturated", pairs),
+        _process("echo over http", "echo_over_http", pairs),
+        _process("echo in memory", "echo_in_memory", pairs),
+        _process("echo without deadline", "echo_without_deadline", pairs),
         _process("long", "long_stalls", longest_s),
         _process("soak", "soak", soak),
         *(_fault(fault, faults) for fault in ("stopped", "starved", "throttled")),

@@ -13,17 +13,21 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from instrumented_sessions.events import Event, LoopRecovered, LoopStalled
 from instrumented_sessions.watchdog import LoopWatchdog
-from instrumented_sessions.watchdog.registry import LONGEST_INTERVAL
 
-from .echo import echo_in_memory, echo_over_http
+from .echo import echo_in_memory, echo_over_http, echo_without_deadline
+from .saturated import saturated
 
-__all__ = ["echo_in_memory", "echo_over_http"]  # Run by name, as what follows.
+__all__ = [
+    "echo_in_memory",
+    "echo_over_http",
+    "echo_without_deadline",
+    "saturated",
+]  # Run by name, as what follows.
 
 ROOT = Path(__file__).parent.parent.parent
 THRESHOLD_S = 0.1
@@ -92,47 +96,30 @@ def many_loops(count: float) -> dict[str, float]:
 
 
 def idle_loops(count: float) -> dict[str, float]:
-    """Watch `count` idle loops for eight seconds; returns the share of a core that it costs, in percent.
+    """Watch `count` idle loops, each in a thread of its own, for twenty seconds.
 
-    Beside it what as many asyncio loops cost with nothing but a timer at the same instants.
+    Returns:
+        Which share of a core that costs, in percent.
     """
     watchdog = LoopWatchdog(stall_threshold_s=THRESHOLD_S)
-    interval_s = LONGEST_INTERVAL * THRESHOLD_S
-
-    def tick(loop: asyncio.AbstractEventLoop) -> None:
-        now = time.monotonic()
-        loop.call_later(interval_s - now % interval_s, tick, loop)
-
-    percent = _cost_of_loops(int(count), lambda loop: watchdog.watch())
-    bare_percent = _cost_of_loops(int(count), tick)
-    return {
-        "loops": count,
-        "percent": percent,
-        "bare_percent": bare_percent,
-        "watchdog_s": watchdog.statistics().cpu_s,
-    }
-
-
-def _cost_of_loops(count: int, prepare: Callable[[asyncio.AbstractEventLoop], object]) -> float:
-    """Return which share of a core `count` idle loops take, each in a thread of its own, in percent."""
 
     def run() -> None:
         async def main() -> None:
-            prepare(asyncio.get_running_loop())
-            await asyncio.sleep(11)
+            watchdog.watch()
+            await asyncio.sleep(23)
 
         asyncio.run(main())
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(int(count))]
     for thread in threads:
         thread.start()
     time.sleep(2)
     cpu_s, start = time.process_time(), time.monotonic()
-    time.sleep(8)
+    time.sleep(20)
     percent = 100 * (time.process_time() - cpu_s) / (time.monotonic() - start)
     for thread in threads:
         thread.join()
-    return percent
+    return {"loops": count, "percent": percent}
 
 
 LONG_S = (5.0, 10.0, 20.0, 40.0, 60.0)

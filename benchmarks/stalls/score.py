@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from .harness import Row
+from .pairs import median_error
 
 AFTERWARDS_S = 1.3
 """A report that comes at most this much after a stall still counts as detection."""
@@ -155,3 +157,17 @@ def summary(rows: list[Row], detector: str) -> Mapping[str, float | None]:
         ours, base = metrics(rows, detector, name, field), metrics(rows, "none", name, field)
         figures[cost] = statistics.median(ours) - statistics.median(base) if ours and base else None
     return figures
+
+
+def step(rows: list[Row], detector: str) -> Mapping[str, float | None]:
+    """Return what a detector adds to a step, in microseconds, and its standard error; None if not known.
+
+    The harness measures each run in a process of its own, on a machine whose speed changes meanwhile.
+    """
+    ours, base = (metrics(rows, who, "us_per_step", "cpu") for who in (detector, "none"))
+    if len(ours) < 2 or len(base) < 2:
+        return {}
+    return {
+        "us": statistics.median(ours) - statistics.median(base),
+        "error": math.hypot(median_error(ours), median_error(base)),
+    }

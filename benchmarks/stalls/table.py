@@ -21,7 +21,6 @@ TARGETS: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
     ("blamed, throttle", "0", lambda value: value == 0),
     ("false alarms", "0", lambda value: value == 0),
     ("idle CPU, %", "≤ 0.35 %", lambda value: value <= 0.35),
-    ("step, us", "≤ 0.1 µs", lambda value: value <= 0.1),
 )
 
 
@@ -58,8 +57,7 @@ def _loops(figures: Figures) -> Row:
 
 def _idle(figures: Figures) -> Row:
     percent = figures["percent"] or 0.0
-    shown = f"{percent:.2f} %; eight bare timers at this interval: {figures['bare_percent']:.2f} %"
-    return "idle CPU of eight loops", "≤ 0.6 %", shown, percent <= 0.6
+    return "idle CPU of eight loops", "≤ 0.6 %", f"{percent:.2f} %", percent <= 0.6
 
 
 def _soak(figures: Figures) -> Row:
@@ -71,15 +69,25 @@ def _soak(figures: Figures) -> Row:
 def _echo(where: str) -> Callable[[Figures], Row]:
     def row(figures: Figures) -> Row:
         percent, error = figures["percent"] or 0.0, 2 * (figures["error"] or 0.0)
-        timer, timer_error = figures["timer_percent"] or 0.0, 2 * (figures["timer_error"] or 0.0)
-        shown = (
-            f"{percent:+.1f} ± {error:.1f} %, of which its thread takes {figures['own_percent']:.1f} %; "
-            f"with nothing but a timer on the loop: {timer:+.1f} ± {timer_error:.1f} %"
-        )
+        shown = f"{percent:+.1f} ± {error:.1f} %"
         met = None if abs(percent + 1.0) < error else percent >= -1.0
-        return f"MCP echo load {where}, calls a CPU second", "within 1 %", shown, met
+        return f"MCP echo load {where}, calls in the same CPU time", "within 1 %", shown, met
 
     return row
+
+
+def _step(figures: Figures) -> Row:
+    us, error = figures["us"] or 0.0, 2 * (figures["error"] or 0.0)
+    met = None if abs(us - 0.1) < error else us <= 0.1
+    return "step, in the harness", "≤ 0.1 µs", f"{us:+.2f} ± {error:.2f} µs", met
+
+
+def _saturated(figures: Figures) -> Row:
+    us, error = figures["us"] or 0.0, 2 * (figures["error"] or 0.0)
+    told = figures["told"] or 0.0
+    shown = f"{us:+.2f} ± {error:.2f} µs, {told:.0f} stalls told"
+    met = None if abs(us - 0.1) < error else us <= 0.1 and not told
+    return "step of a healthy loop that never waits", "≤ 0.1 µs, no stall", shown, met
 
 
 def _long(figures: Figures) -> Row:
@@ -99,10 +107,13 @@ def _fault(name: str) -> Callable[[Figures], Row]:
 
 
 EXTRAS: Mapping[str, Callable[[Figures], Row]] = {
+    "step": _step,
     "twenty loops": _loops,
     "idle": _idle,
+    "saturated": _saturated,
     "echo over http": _echo("over HTTP"),
-    "echo in memory": _echo("on the same loop"),
+    "echo in memory": _echo("in memory"),
+    "echo without deadline": _echo("in memory, without a deadline"),
     "long": _long,
     "soak": _soak,
     **{name: _fault(name) for name in ("stopped", "starved", "throttled")},

@@ -83,17 +83,51 @@ def test_table_says_which_targets_are_met() -> None:
     """What was not run is left out."""
     extras = {
         "twenty loops": {"loops": 20.0, "right": 19.0, "last_s": 0.2},
-        "idle": {"percent": 0.4, "bare_percent": 0.3},
+        "idle": {"percent": 0.4},
         "soak": {"made": 10.0, "told_once": 10.0, "consistent": 1.0, "counted": 1.0},
     }
-    text = table.targets({"recall": 1.0, "cause": 0.5, "step, us": None}, extras)
+    text = table.targets({"recall": 1.0, "cause": 0.5, "idle CPU, %": None}, extras)
     assert "| recall | ≥ 99 % | 100 % | met |" in text
     assert "| cause | ≥ 95 % | 50 % | **missed** |" in text
-    assert "step" not in text
+    assert "| idle CPU, % |" not in text
     assert "19 of 20, the last after 200 ms | **missed**" in text
-    assert "0.40 %; eight bare timers at this interval: 0.30 % | met |" in text
+    assert "≤ 0.6 % | 0.40 % | met |" in text
     assert "each once | 10 | met |" in text
     assert "– " in table.side_by_side({"a": {"recall": None}})
+
+
+@pytest.mark.parametrize(
+    ("ours_us", "verdict"),
+    [((1.1, 1.1, 1.1), "met"), ((1.5, 1.5, 1.5), "**missed**"), ((1.1, 1.4, 2.2), "too noisy to say")],
+)
+def test_step_in_the_harness_is_judged_by_how_much_its_runs_differ(
+    ours_us: tuple[float, ...], verdict: str
+) -> None:
+    def run(us: float, detector: str) -> score.Row:
+        return row("steps", {"k": "metric", "name": "us_per_step", "cpu": us, "t": 0}, detector=detector)
+
+    rows = [*(run(us, "ours") for us in ours_us), *(run(us, "none") for us in (1.1, 1.1, 1.1))]
+    figures = score.step(rows, "ours")
+    assert figures["us"] == pytest.approx(ours_us[1] - 1.1)
+    assert table.targets({}, {"step": figures}).splitlines()[-1].endswith(f"µs | {verdict} |")
+    assert score.step(rows[:1], "ours") == {}
+
+
+@pytest.mark.parametrize(
+    ("us", "told", "verdict"),
+    [
+        pytest.param(0.02, 0.0, "met", id="met"),
+        pytest.param(0.02, 1.0, "**missed**", id="a-stall-that-was-none"),
+        pytest.param(0.3, 0.0, "**missed**", id="dear"),
+        pytest.param(0.09, 0.0, "too noisy to say", id="noisy"),
+    ],
+)
+def test_loop_that_never_waits_is_to_cost_little_and_to_stay_healthy(
+    us: float, told: float, verdict: str
+) -> None:
+    """A cheap step does not make up for a stall that was none."""
+    row = table.targets({}, {"saturated": {"us": us, "error": 0.01, "told": told}}).splitlines()[-1]
+    assert row.endswith(f"{us:+.2f} ± 0.02 µs, {told:.0f} stalls told | {verdict} |")
 
 
 @pytest.mark.parametrize(
@@ -107,8 +141,6 @@ def test_table_says_which_targets_are_met() -> None:
 )
 def test_load_that_varies_too_much_decides_nothing(percent: float, error: float, verdict: str) -> None:
     """A target is met or missed only beyond two standard errors."""
-    echo = {"percent": percent, "error": error, "own_percent": 0.3, "timer_percent": -0.1, "timer_error": 0.2}
+    echo = {"percent": percent, "error": error}
     row = table.targets({}, {"echo over http": echo}).splitlines()[-1]
-    assert row.endswith(
-        f"its thread takes 0.3 %; with nothing but a timer on the loop: -0.1 ± 0.4 % | {verdict} |"
-    )
+    assert row.endswith(f"± {2 * error:.1f} % | {verdict} |")
