@@ -33,6 +33,11 @@ _WAY_S = 0.0001
 _sleep = time.sleep
 """Kept from before the tools that find blocking calls replace it: this one is too short to be one."""
 
+_News = tuple[list[Event], list[Announcer]]
+"""What there is to tell of one loop, and to whom."""
+_Looked = tuple[list[_News], float]
+"""What a turn found, and when to look again."""
+
 
 class Engine:
     """Watches loops from one daemon thread, which runs while there are loops to watch.
@@ -222,7 +227,14 @@ class Engine:
             self._registry.gone(entry)
 
     def _turn(self, now: float, planned: float, before: OwnReading, probe: OwnProbe) -> float:
-        """Look at every loop once; returns when to look again."""
+        """Look at every loop once and tell what there is to tell; returns when to look again."""
+        news, next_at = self._look_at_all(now, planned, before, probe)
+        # Only now: an observer may be slow, and the frames keep alive what their functions refer to.
+        for events, hearers in news:
+            self._announce(events, hearers)
+        return next_at
+
+    def _look_at_all(self, now: float, planned: float, before: OwnReading, probe: OwnProbe) -> _Looked:
         # First of all: whatever lets go of the GIL lets a stalled thread move on.
         frames = current_frames()
         planned, late_s = min(planned, now), 0.0
@@ -240,19 +252,20 @@ class Engine:
                 entries.append(entry)
             else:
                 next_at = min(next_at, at)
+        news: list[_News] = []
         for entry in entries:
             try:
-                next_at = min(next_at, self._look(entry, turn))
+                next_at = min(next_at, self._look(entry, turn, news))
             except Exception:
                 self._fail("could not look at a loop")
-        return next_at
+        return news, next_at
 
-    def _look(self, entry: Entry, turn: Turn) -> float:
-        """Look at one loop and tell what there is to tell; returns when to look again."""
+    def _look(self, entry: Entry, turn: Turn, news: list[_News]) -> float:
+        """Look at one loop and add what there is to tell to `news`; returns when to look again."""
         watched = entry.watched
         events, at = watched.look(turn)
         if events:
-            self._announce(events, self._registry.hearers(entry))
+            news.append((events, self._registry.hearers(entry)))
         if at is None:
             self._registry.part_with(entry)
             return turn.now

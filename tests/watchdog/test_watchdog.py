@@ -206,17 +206,49 @@ def _watchdog_threads() -> list[str]:
 
 
 def test_closed_loop_is_forgotten_and_never_a_stall(witness: Witness, watchdog: LoopWatchdog) -> None:
-    """A loop that was closed or let go is no stall, and the watchdog does not keep it alive."""
+    """A loop that was closed is no stall; its last window is summed up, and nothing of it is kept."""
     loop = asyncio.new_event_loop()
     watchdog.watch(loop, "closed")
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     gone = weakref.ref(loop)
     del loop
-    gc.collect()
-    assert gone() is None
     witness.wait_for(LoopHeartbeat, where=lambda event: event.loop == "closed")
     assert witness.blaming() == []
+    watchdog.close()  # A turn has the frames of every thread, and those have what their functions refer to.
+    gc.collect()
+    assert gone() is None
+
+
+def test_nothing_of_the_program_is_kept_alive_while_observers_are_told(
+    witness: Witness, watchdog: LoopWatchdog
+) -> None:
+    """A turn reads the frames of every thread, and is done with them before it tells anybody."""
+
+    class Thing:
+        """What a function of the program has."""
+
+    def function() -> None:
+        thing = Thing()
+        things.append(weakref.ref(thing))
+        begun.set()
+        assert told.wait(PATIENCE_S)
+
+    def wait_for_its_end(event: Event) -> None:
+        if isinstance(event, LoopHeartbeat) and begun.is_set() and not told.is_set():
+            told.set()
+            thread.join(PATIENCE_S)
+            kept.append(things[0]() is not None)
+        on_event(event)
+
+    things: list[weakref.ref[Thing]] = []
+    kept: list[bool] = []
+    begun, told = threading.Event(), threading.Event()
+    on_event, witness.on_event = witness.on_event, wait_for_its_end  # type: ignore[method-assign]
+    thread = in_thread(function)
+    assert begun.wait(PATIENCE_S)
+    run_on("asyncio", lambda: _until_summed_up(watchdog, witness, "healthy"))
+    assert kept == [False]
 
 
 def test_loop_that_does_not_run_is_not_stalled(witness: Witness, watchdog: LoopWatchdog) -> None:
