@@ -224,7 +224,7 @@ AsyncParker: TypeAlias = AsyncioParker | TrioParker
 """Where a task waits."""
 
 Parker: TypeAlias = ThreadParker | AsyncParker
-"""Where one caller waits, once."""
+"""Where one caller waits for one answer."""
 
 
 def async_parker() -> AsyncParker:

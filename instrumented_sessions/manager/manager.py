@@ -574,12 +574,12 @@ class SessionManager:
         """Wait for the answer; a wait whose limit passes is claimed here."""
         woken = parker.park(max(0.0, ticket.deadline - SYSTEM_CLOCK.monotonic()))
         if not woken and not self._shell.time_out(ticket) and not parker.park(_ANSWER_GRACE_S):
-            raise self._shell.timeout_error(ticket)
+            raise self._shell.give_up(ticket)
 
     async def _apark(self, parker: AsyncParker, ticket: Ticket) -> None:
         woken = await parker.apark(max(0.0, ticket.deadline - SYSTEM_CLOCK.monotonic()))
         if not woken and not self._shell.time_out(ticket) and not await parker.apark(_ANSWER_GRACE_S):
-            raise self._shell.timeout_error(ticket)
+            raise self._shell.give_up(ticket)
 
     def _guard(self, door: str, twin: str, key: SessionKey | None) -> None:
         """Refuse a blocking door on a thread whose loop it would stop."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ..chain import Party
 from ..clock import Clock
+from ..errors import SessionTimeoutError
 from ..locks import Acquisition, next_id
 from ..state import new_story
 from ..vocabulary import Outcome, Phase, SessionKey, SessionState
@@ -155,6 +156,8 @@ class Ticket:
         self.value: Any = None
         self.ended_phase = Phase.QUEUE
         """Where it was when it ended."""
+        self.given_up: SessionTimeoutError | None = None
+        """What the caller got instead of an answer that stayed away."""
         self._waker = waker
         self._unclaimed = [None]  # list.pop is atomic, so exactly one claim succeeds.
 

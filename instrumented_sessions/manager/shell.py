@@ -75,14 +75,18 @@ class Shell:
         """End a ticket whose limit has passed; returns False when it was answered meanwhile."""
         if not ticket.claim():
             return False
-        error = self.timeout_error(ticket)
+        error = self._timeout_error(ticket)
         assert error.phase is not None
         ticket.ended_phase = error.phase
         ticket.settle(Outcome.TIMEOUT, error=error)
         return True
 
-    def timeout_error(self, ticket: Ticket) -> SessionTimeoutError:
-        """Return the error of a ticket whose limit has passed."""
+    def give_up(self, ticket: Ticket) -> SessionTimeoutError:
+        """Return the error of a ticket whose answer was decided, and is kept from its caller for too long."""
+        ticket.given_up = self._timeout_error(ticket)
+        return ticket.given_up
+
+    def _timeout_error(self, ticket: Ticket) -> SessionTimeoutError:
         with self.pool.mutex:
             chain = chain_of(self.pool, ticket)
             return timeout_error(ticket, self.snapshot_of_an_error(), chain)
@@ -163,17 +167,20 @@ class Shell:
 
     def announce_acquired(self, ticket: RequestTicket) -> None:
         """Say how a request ended; in the caller's context, from any thread."""
+        outcome, phase, error = ticket.outcome or Outcome.CANCELLED, ticket.ended_phase, ticket.error
+        if ticket.given_up is not None:
+            outcome, phase, error = Outcome.TIMEOUT, ticket.given_up.phase or phase, ticket.given_up
         self.announce(
             SessionAcquired(
                 at=self.clock.time(),
                 key=ticket.key,
                 transport_kind=ticket.transport.kind,
                 request_id=ticket.id,
-                outcome=ticket.outcome or Outcome.CANCELLED,
+                outcome=outcome,
                 waited_s=self.clock.monotonic() - ticket.asked_at,
                 opening_id=ticket.opening.id if ticket.opening is not None else None,
-                phase=ticket.ended_phase,
-                error=ticket.error,
+                phase=phase,
+                error=error,
             )
         )
 

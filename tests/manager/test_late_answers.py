@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 
 from instrumented_sessions import Session, SessionManager, SessionState, SessionTimeoutError
-from instrumented_sessions.events import CallEnded, Event, OpeningEnded, SessionStateChanged
+from instrumented_sessions.events import (
+    CallEnded,
+    Event,
+    OpeningEnded,
+    SessionAcquired,
+    SessionStateChanged,
+)
 from instrumented_sessions.manager import manager as doors
 from instrumented_sessions.parking import AsyncioParker, ThreadParker
 from instrumented_sessions.testing import FakeTransport
+from instrumented_sessions.vocabulary import Outcome
 
 from .test_doors import until
 from .wires import LIMIT_S, Door, text
@@ -26,9 +33,12 @@ class SlowObserver:
     def __init__(self, holds_at: Callable[[Event], bool]) -> None:
         self.told = threading.Event()
         self.go_on = threading.Event()
+        self.acquired: list[SessionAcquired] = []
         self._holds_at = holds_at
 
     def on_event(self, event: Event) -> None:
+        if isinstance(event, SessionAcquired):
+            self.acquired.append(event)
         if self._holds_at(event):
             self.told.set()
             assert self.go_on.wait(LIMIT_S)
@@ -126,3 +136,5 @@ async def test_answer_that_is_kept_longer_is_a_timeout(
         observer.go_on.set()
     assert caught.value.limit_s is not None
     assert caught.value.chain is not None
+    told = [(event.outcome, event.phase, event.error) for event in observer.acquired]
+    assert told == ([(Outcome.TIMEOUT, caught.value.phase, caught.value)] if ask is request else [])
