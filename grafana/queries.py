@@ -100,15 +100,13 @@ def reporting() -> str:
     return f"count(count by (job, instance) ({series(catalog.LOOP_HEARTBEAT_AGE)}))"
 
 
-def appeared(
-    metric: Metric, by: str, window: str, *matchers: str, suffix: str = "", rules: bool = False
-) -> str:
+def appeared(metric: Metric, by: str, window: str, *matchers: str, rules: bool = False) -> str:
     """Return how much a rare counter grew, its very first count included.
 
     `increase` sees nothing when a series begins at 1: there is no 0 before it. So a series that did not
     have its value in the day before counts with it; a gap in scraping is no beginning.
     """
-    one = series(metric, *matchers, suffix=suffix, rules=rules)
+    one = series(metric, *matchers, rules=rules)
     return (
         f"sum by ({by}) ((increase({one}[{window}]) > 0) or "
         f"(last_over_time({one}[{window}]) unless "
@@ -117,11 +115,18 @@ def appeared(
 
 
 def longest(metric: Metric, by: str, window: str) -> str:
-    """Return the upper bound of the longest of rare events, the very first included."""
-    grown = appeared(metric, f"{by}, le", window, suffix="_bucket")
-    # A bucket that did not grow counts too: what is longer than all has grown in the last one only.
-    none = f"0 * sum by ({by}, le) ({series(metric, suffix='_bucket')})"
-    return f"histogram_quantile(1, {grown} or {none})"
+    """Return the upper bound of the longest of rare events, the very first included.
+
+    All buckets must be counted alike, as the last one that grew tells: `increase` extrapolates each by
+    itself, and sees nothing of what a series begins with. So what a bucket had before is taken from what
+    it has, or nothing if the counters began anew meanwhile.
+    """
+    bucket, last_bucket = (series(metric, *one, suffix="_bucket") for one in ([], ['le="+Inf"']))
+    now = f"last_over_time({bucket}[{window}])"
+    before = f"last_over_time({bucket}[1d] offset {window})"
+    restarted = f"resets({last_bucket}[{window}]) > 0"
+    grown = f"{now} - (({before} unless ignoring (le) ({restarted})) or 0 * {now})"
+    return f"histogram_quantile(1, sum by ({by}, le) ({grown}))"
 
 
 def verdict() -> str:

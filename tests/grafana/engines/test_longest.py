@@ -21,8 +21,18 @@ BUCKET = f"{catalog.LOOP_STALL_DURATION.prometheus_name}_bucket"
         ({"1": "_x5 0x10", "2.5": "_x5 1x10", "+Inf": "_x5 1x10"}, 2.5),
         ({"1": "0x7 0x8", "2.5": "0x7 1x8", "+Inf": "0x7 1x8"}, 2.5),
         ({"1": "0x15", "2.5": "0x15", "+Inf": "0x7 1x8"}, 2.5),
+        ({"1": "_x2 2x13", "2.5": "_x2 2x3 3x9", "+Inf": "_x2 2x3 3x9"}, 2.5),
+        ({"1": "0x7 1x8", "2.5": "5x7 6x8", "+Inf": "5x7 6x8"}, 1.0),
+        ({"1": "4x7 0x8", "2.5": "4x7 1x8", "+Inf": "4x7 1x8"}, 2.5),
     ],
-    ids=["the loop's first", "another one", "longer than all buckets"],
+    ids=[
+        "the loop's first",
+        "another one",
+        "longer than all buckets",
+        "after some short ones in the first scrape",
+        "short, after long ones",
+        "after a restart",
+    ],
 )
 def test_longest_stall_is_told(values: dict[str, str], longest_s: float, tmp_path: Path) -> None:
     """A series begins with its first stall, so `increase` alone would not see it."""
