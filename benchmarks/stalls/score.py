@@ -160,7 +160,7 @@ def summary(rows: list[Row], detector: str) -> Mapping[str, float | None]:
 
 
 def step(rows: list[Row], detector: str) -> Mapping[str, float | None]:
-    """Return what a detector adds to a step, in microseconds, and its standard error; None if not known.
+    """Return what a detector adds to a step, in microseconds, and its standard error; empty if not known.
 
     The harness measures each run in a process of its own, on a machine whose speed changes meanwhile.
     """

@@ -118,6 +118,7 @@ def test_step_in_the_harness_is_judged_by_how_much_its_runs_differ(
     [
         pytest.param(0.02, 0.0, "met", id="met"),
         pytest.param(0.02, 1.0, "**missed**", id="a-stall-that-was-none"),
+        pytest.param(0.09, 1.0, "**missed**", id="a-stall-that-was-none-and-noisy"),
         pytest.param(0.3, 0.0, "**missed**", id="dear"),
         pytest.param(0.09, 0.0, "too noisy to say", id="noisy"),
     ],
