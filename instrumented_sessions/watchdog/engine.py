@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 THREAD_NAME = "instrumented-sessions-watchdog"
 _LONGEST_SLEEP_S = 1.0
 _WAY_S = 0.0001
+_PATIENCE = 3
+"""For how many switch intervals the watchdog may wait for the GIL without being late."""
 _sleep = time.sleep
 """Kept from before the tools that find blocking calls replace it: this one is too short to be one."""
 
@@ -192,15 +194,18 @@ class Engine:
 
     def _watch(self, probe: OwnProbe) -> None:
         self._thread_cpu_s = 0.0
-        planned = time.monotonic()
+        planned = now = time.monotonic()
+        switches = probe.switches()
         while self._goes_on():
             # The time that observers take is no lateness.
             planned = max(planned, self._announced_at)
             before = probe.read()
+            if _gil_was_shared(switches, before.switches, time.monotonic() - now):
+                planned = max(planned, time.monotonic())  # The last turn took long.
             self._wants_at = planned
             self._bell.acquire(timeout=max(planned - time.monotonic(), 0.0))
             self._wants_at = -math.inf
-            now = time.monotonic()
+            now, switches = time.monotonic(), probe.switches()
             try:
                 planned = self._turn(now, planned, before, probe)
             except Exception:
@@ -237,18 +242,20 @@ class Engine:
     def _look_at_all(self, now: float, planned: float, before: OwnReading, probe: OwnProbe) -> _Looked:
         # First of all: whatever lets go of the GIL lets a stalled thread move on.
         frames = current_frames()
-        planned, late_s = min(planned, now), 0.0
-        # To wait for Python threads that give up the GIL in their turn is no lateness.
-        if now - planned > 3 * sys.getswitchinterval():
-            if gil_changed_hands(before.switches, probe.switches(), now - planned):
-                planned = now
-            else:
-                late_s = now - planned
+        planned = min(planned, now)
+        if _gil_was_shared(before.switches, probe.switches(), now - planned):
+            planned = now
+        late_s = now - planned if now - planned > _PATIENCE * sys.getswitchinterval() else 0.0
         turn = Turn(now, planned, late_s, frames, before, probe)
         next_at = now + _LONGEST_SLEEP_S
         entries: list[Entry] = []
         for entry in list(self._registry.entries.values()):
-            if (at := entry.watched.glance(turn)) is None:
+            try:
+                at = entry.watched.glance(turn)
+            except Exception:
+                self._fail("could not glance at a loop")
+                continue
+            if at is None:
                 entries.append(entry)
             else:
                 next_at = min(next_at, at)
@@ -290,6 +297,17 @@ class Engine:
         self._failures += 1
         if self._failures == 1:
             logger.exception("the loop watchdog %s", what)
+
+
+def _gil_was_shared(before: int | None, after: int | None, took_s: float) -> bool:
+    """Return whether it took long because Python threads gave up the GIL in their turn: that is no lateness.
+
+    Args:
+        before: How often the watchdog's thread had gone to sleep when it began; None if not known.
+        after: The same at its end.
+        took_s: How long it took, in seconds.
+    """
+    return took_s > _PATIENCE * sys.getswitchinterval() and gil_changed_hands(before, after, took_s)
 
 
 ENGINE = Engine()

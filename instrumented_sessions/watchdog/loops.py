@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from .page import Slot
-from .pulse import Pulse, take_seat
+from .pulse import Pulse
 from .stacks import runs_callbacks
 
 
@@ -25,7 +25,7 @@ class AsyncioPulse(Pulse):
         # An empty context: what the watchdog's thread has in its own is none of the loop's business.
         self._context = contextvars.Context()
         if running_loop() is loop:
-            self.seat = take_seat()
+            self.sit_down()
 
     def _ask(self) -> None:
         loop = self._loop()
@@ -55,7 +55,8 @@ class AsyncioPulse(Pulse):
     def _task_name(self) -> str | None:
         loop = self._loop()
         task = asyncio.current_task(loop) if loop is not None else None
-        return task.get_name() if task is not None else None
+        get_name = getattr(task, "get_name", None)  # A factory's own kind of task may have none.
+        return str(get_name()) if get_name is not None else None
 
 
 class TrioPulse(Pulse):
@@ -67,7 +68,7 @@ class TrioPulse(Pulse):
         self._ended = False
         self._run_context: dict[str, Any] = {}
         if running_loop() is token:
-            self.seat = take_seat()
+            self.sit_down()
             self._run_context = _run_context_of_this_thread()
 
     def _ask(self) -> None:
@@ -99,7 +100,11 @@ class TrioPulse(Pulse):
         import trio
 
         async def beat_later() -> None:
-            await trio.sleep(delay_s)
+            try:
+                await trio.sleep(delay_s)
+            except trio.Cancelled:
+                self._ended = True  # Which is how system tasks learn of the end of the run.
+                raise
             self.beat()
 
         try:

@@ -71,6 +71,11 @@ class Measurement:
         self.last_cpu_s = self._cpu_s if self.inside else None
         """CPU time of the loop's thread at the last look, in seconds; None if not known."""
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether it began without the CPU time of the loop's thread, and so can tell no cause."""
+        return self._cpu_s is None
+
     def go_on(self, turn: Turn, idle: bool) -> None:
         """Take one more sample.
 

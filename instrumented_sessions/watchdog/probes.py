@@ -60,11 +60,11 @@ class ThreadProbe:
 
 
 class Load:
-    """Whether a thread uses most of a core; told its CPU time by its caller."""
+    """Whether a thread uses little of a core; told its CPU time by its caller."""
 
     def __init__(self) -> None:
-        self.is_high = False
-        """Whether it used more than half of the time between the last two readings; False if not known."""
+        self.is_low = False
+        """Whether it used less than half of the time between the last two readings; False if not known."""
         self._at = float("-inf")
         self._cpu_s: float | None = None
 
@@ -73,9 +73,9 @@ class Load:
         if now - self._at < period_s:
             return
         if cpu_s is None or self._cpu_s is None:
-            self.is_high = False
+            self.is_low = False
         else:
-            self.is_high = cpu_s - self._cpu_s > (now - self._at) / 2
+            self.is_low = cpu_s - self._cpu_s <= (now - self._at) / 2
         self._at, self._cpu_s = now, cpu_s
 
 

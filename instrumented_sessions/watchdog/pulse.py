@@ -104,6 +104,11 @@ class Pulse(ABC):
         self.stopped = False
         slot.beats[slot.index] = self.mark.due
 
+    def sit_down(self) -> None:
+        """Take note, before the start, that the calling thread runs the loop."""
+        self.seat = take_seat()
+        self.mark = self.mark._replace(cpu_s=time.thread_time())
+
     def ask(self, mark: Mark) -> None:
         """Ask for a heartbeat, when none is asked for yet and the loop runs; on the watchdog's thread."""
         self.paused = False

@@ -130,7 +130,7 @@ class WatchedLoop:
         """Return when to look next if all is well, None if a proper look is needed now."""
         if self._probe is not None:
             self._load.update(turn.now, self._probe.cpu_s(), self.pulse.interval_s / 2)
-        if turn.now > self._look_by or self.pulse.late:
+        if turn.now > self._look_by or self.pulse.late or self._stall is not None:
             return None
         mark = self.pulse.mark
         if mark is AT_REST and turn.now >= self._look_at and not self._rest(turn):
@@ -153,7 +153,7 @@ class WatchedLoop:
 
     def _is_idle(self, turn: Turn) -> bool:
         """Return whether the loop waits for its next event; one that only looks for events does not."""
-        return not self._load.is_high and self._waits(turn)
+        return self._load.is_low and self._waits(turn)
 
     def _is_calm(self, turn: Turn) -> bool:
         """Return whether the loop has had nothing to do for a while."""
@@ -275,18 +275,23 @@ class WatchedLoop:
         return self._probe
 
     def _begin(self, mark: Mark, turn: Turn, tolerance_s: float) -> Stall:
-        measurement = Measurement(mark, turn, self._thread(), self._run_delay_s, tolerance_s)
+        measurement = self._measure(mark, turn, tolerance_s)
         return Stall(mark.due, measurement, detailed=self._budget.spend(turn.now))
+
+    def _measure(self, mark: Mark, turn: Turn, tolerance_s: float) -> Measurement:
+        return Measurement(mark, turn, self._thread(), self._run_delay_s, tolerance_s)
 
     def _examine(self, mark: Mark, turn: Turn, report: bool) -> list[Event]:
         """Take a sample of a loop whose heartbeat is late, and report if it is time."""
-        stall = self._stall
+        stall, tolerance_s = self._stall, self.threshold_s / 4
         if stall is None:
-            stall = self._stall = self._begin(mark, turn, self.threshold_s / 4)
+            stall = self._stall = self._begin(mark, turn, tolerance_s)
+        elif stall.measurement.is_blind and turn.late_s < tolerance_s:
+            stall.measurement = self._measure(mark, turn, tolerance_s)
         seat = self.pulse.seat
         if seat is not None and (stall.detailed or report):
             frame = turn.frames.get(seat.thread_id)
-            stack, in_time = read_stack(frame, self.pulse.base), turn.late_s < self.threshold_s / 4
+            stack, in_time = read_stack(frame, self.pulse.base), turn.late_s < tolerance_s
             stall.samples.add(stack, self.pulse.task_name(), in_time)
             if frame is not None and not in_time and has_only_called(frame):
                 stall.held.add(stack, None)
@@ -333,7 +338,8 @@ class WatchedLoop:
         stall, self._stall, self.ongoing = self._stall, None, None
         if stall is None or not stall.stall_id:
             return []
-        return [LoopRecovered(self._clock.time(), self._report(stall, now - stall.due, ongoing=False))]
+        end = self.pulse.last_at if self.pulse.last_at > stall.due else now
+        return [LoopRecovered(self._clock.time(), self._report(stall, end - stall.due, ongoing=False))]
 
     def _stalled(self, stall: Stall, duration_s: float, ongoing: bool) -> Event:
         if not stall.stall_id:

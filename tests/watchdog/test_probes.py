@@ -103,14 +103,14 @@ def test_gil_that_changes_hands_wakes_who_waits_for_it(after: int | None, change
     assert gil_changed_hands(10, after, 100 * sys.getswitchinterval()) is changed
 
 
-def test_load_is_high_while_a_thread_uses_most_of_a_core() -> None:
-    """Readings in quick succession are left out, as they say little."""
+def test_load_is_low_unless_a_thread_uses_most_of_a_core() -> None:
+    """What is not known is not low. Readings in quick succession are left out, as they say little."""
     load = Load()
-    highs = []
+    lows = []
     for now, cpu_s in [(1.0, 0.5), (2.0, 1.1), (2.05, 1.1), (3.0, 1.5), (4.0, None), (5.0, 3.0)]:
         load.update(now, cpu_s, period_s=0.1)
-        highs.append(load.is_high)
-    assert highs == [False, True, True, False, False, False]
+        lows.append(load.is_low)
+    assert lows == [False, False, False, True, False, False]
 
 
 def test_what_takes_files_is_read_rarely_unless_it_matters() -> None:

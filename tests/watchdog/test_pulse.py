@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from array import array
 
 import pytest
 
+from instrumented_sessions.watchdog.loops import make_pulse, running_loop
 from instrumented_sessions.watchdog.page import Slot
 from instrumented_sessions.watchdog.pulse import AT_REST, Mark
-from tests.watchdog.loops import HandPulse
+from tests.watchdog.loops import RUNNERS, HandPulse, run_on
 
 
 @pytest.fixture
@@ -79,6 +81,19 @@ def test_loop_that_rests_makes_heartbeats_that_are_not_late(pulse: HandPulse) ->
     """Other processes see that it is well, and its lag is summed up with the others."""
     pulse.rest(70.1)
     assert (list(pulse.lags), pulse.beats, pulse.slot.beats[0]) == ([0.0], 1, 70.1)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_loop_that_is_watched_from_its_own_thread_is_known_at_once(runner: str) -> None:
+    """It may stall before its first heartbeat: its thread and the CPU time of that are known by then."""
+
+    async def main() -> None:
+        pulse = make_pulse(running_loop(), 0.1, 0.25, Slot(array("d", [0.0]), 0, None))
+        assert pulse.seat is not None
+        assert pulse.seat.thread_id == threading.get_ident()
+        assert pulse.mark.cpu_s is not None
+
+    run_on(runner, main)
 
 
 def test_beat_after_the_end_leaves_the_slot_alone(pulse: HandPulse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,48 @@ def test_closed_loop_is_forgotten_and_never_a_stall(witness: Witness, watchdog: 
     assert gone() is None
 
 
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_loop_that_ends_while_it_is_busy_is_forgotten(
+    runner: str, witness: Witness, watchdog: LoopWatchdog
+) -> None:
+    """A heartbeat that was on its way will never come, and is no stall."""
+
+    async def main() -> None:
+        watchdog.watch(name="busy")
+        await _until(lambda: watchdog.statistics().heartbeats > before)
+
+    before = watchdog.statistics().heartbeats
+    run_on(runner, main)
+    anyio.run(_until, lambda: watchdog.statistics().loops == 0, 0.01)
+    assert witness.reports() == []
+
+
+def test_loop_that_cannot_be_looked_at_does_not_hide_the_others(
+    witness: Witness, watchdog: LoopWatchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails for one loop is counted, and the next one is looked at."""
+    glance = watched.WatchedLoop.glance
+
+    def glance_or_fail(self: watched.WatchedLoop, turn: Any) -> float | None:
+        if self.name == "odd":
+            raise LookupError
+        return glance(self, turn)
+
+    monkeypatch.setattr(watched.WatchedLoop, "glance", glance_or_fail)
+    failures = watchdog.statistics().failures
+    done = threading.Event()
+
+    async def odd() -> None:
+        watchdog.watch(name="odd")
+        await _until(done.is_set, 0.01)
+
+    thread = in_thread(lambda: asyncio.run(odd()))
+    run_on("asyncio", lambda: _until_summed_up(watchdog, witness, "even"))
+    done.set()
+    thread.join(PATIENCE_S)
+    assert watchdog.statistics().failures > failures
+
+
 def test_nothing_of_the_program_is_kept_alive_while_observers_are_told(
     witness: Witness, watchdog: LoopWatchdog
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from array import array
@@ -12,7 +13,9 @@ from types import FrameType
 
 import pytest
 
+from instrumented_sessions.events import Event, LoopRecovered, LoopStalled
 from instrumented_sessions.testing import ManualClock
+from instrumented_sessions.vocabulary import StallCause
 from instrumented_sessions.watchdog.collector import CollectorProbe
 from instrumented_sessions.watchdog.measurement import Turn
 from instrumented_sessions.watchdog.page import Slot
@@ -37,6 +40,7 @@ class Watching:
         self.pulse.slot.beats[0] = self.clock.monotonic()
         self.loop = WatchedLoop(self.pulse, "agent", THRESHOLD_S, CollectorProbe(), self.clock)
         self.probe = probe
+        self.events: list[Event] = []
 
     def look(self, after_s: float, frames: Mapping[int, FrameType], late_s: float = 0.0) -> float:
         """Look after `after_s` seconds; returns in how many seconds to look again."""
@@ -45,7 +49,8 @@ class Watching:
         turn = Turn(now, now - late_s, late_s, frames, self.probe.read(), self.probe)
         at = self.loop.glance(turn)
         if at is None:
-            _, at = self.loop.look(turn)
+            events, at = self.loop.look(turn)
+            self.events += events
         assert at is not None
         return at - now
 
@@ -80,7 +85,8 @@ def idle() -> Iterator[tuple[int, FrameType]]:
 
 
 @pytest.fixture
-def watching(idle: tuple[int, FrameType]) -> Iterator[Watching]:
+def watching(idle: tuple[int, FrameType], monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
+    monkeypatch.setattr(ThreadProbe, "cpu_s", lambda probe: 0.0)
     with closing(OwnProbe()) as probe:
         yield Watching(idle[0], probe)
 
@@ -97,9 +103,10 @@ def test_idle_loop_is_asked_once_a_second(watching: Watching, waiting: Mapping[i
         watching.look(INTERVAL_S, waiting)
         asked.append(watching.pulse.asked)
         watching.answer()
-    assert asked[-1] == 5  # At the first look, and then in each second.
-    assert watching.pulse.beats == 35
-    assert len(watching.pulse.lags) == 35
+    # At the first two looks, before which no CPU time is known, and then in each second.
+    assert asked[-1] == 6
+    assert watching.pulse.beats == 34
+    assert len(watching.pulse.lags) == 34
 
 
 def test_busy_loop_is_asked_once_and_then_beats_by_itself(
@@ -129,13 +136,27 @@ def test_loop_that_only_looks_for_events_is_busy(
     watching: Watching, waiting: Mapping[int, FrameType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop with many short steps lets go of the GIL only there: whoever looks sees it wait."""
-    monkeypatch.setattr(ThreadProbe, "cpu_s", lambda probe: 0.9 * watching.clock.monotonic())
-    repeats = []
-    for after_s in (1.5, INTERVAL_S, INTERVAL_S):
-        watching.look(after_s, waiting)
+    cpu_s, repeats = 0.0, []
+    monkeypatch.setattr(ThreadProbe, "cpu_s", lambda probe: cpu_s)
+    for share in (0.1, 0.9):
+        for _ in range(24):
+            cpu_s += share * INTERVAL_S
+            watching.look(INTERVAL_S, waiting)
+            watching.answer()
         repeats.append(watching.pulse.repeats)
+    assert repeats == [False, True]
+
+
+def test_loop_whose_cpu_time_is_not_known_counts_as_busy(
+    watching: Watching, waiting: Mapping[int, FrameType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every system tells it; such a loop always beats by itself, which costs little."""
+    monkeypatch.setattr(ThreadProbe, "cpu_s", lambda probe: None)
+    for asked in range(1, 5):
+        watching.look(1.5, waiting)
+        assert (watching.pulse.asked, watching.pulse.repeats) == (asked, True)
         watching.answer()
-    assert repeats == [False, False, True]  # The first look has no reading of the thread's CPU time yet.
+    assert watching.pulse.beats == 0
 
 
 def test_loop_that_does_not_answer_is_not_asked_again(
@@ -179,6 +200,41 @@ def test_loop_that_does_not_run_is_not_asked(watching: Watching, waiting: Mappin
     assert watching.look(10.0, BUSY) <= THRESHOLD_S
     assert watching.loop.stalled_for() is None
     assert watching.pulse.mark == Mark(1000.0 + INTERVAL_S, None)
+
+
+def test_stall_right_after_a_pause_ends_when_the_loop_beats(
+    watching: Watching, waiting: Mapping[int, FrameType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody tells the watchdog of that heartbeat, which was asked for before the loop stopped."""
+    monkeypatch.setattr(time, "monotonic", watching.clock.monotonic)
+    watching.look(INTERVAL_S, BUSY)
+    watching.pulse.runs = False
+    watching.look(THRESHOLD_S, waiting)
+    watching.pulse.runs = True
+    watching.look(INTERVAL_S, BUSY)
+    after_s = watching.look(THRESHOLD_S, BUSY)
+    assert watching.loop.ongoing is not None
+    watching.clock.advance(after_s / 2)
+    watching.beat()
+    watching.look(after_s / 2, BUSY)
+    assert watching.loop.ongoing is None
+    [recovered] = [event for event in watching.events if isinstance(event, LoopRecovered)]
+    assert recovered.report.duration_s == pytest.approx(THRESHOLD_S + after_s / 2)
+
+
+def test_stall_of_which_nothing_was_known_at_first_gets_its_cause_when_it_lasts(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watchdog came late, and how much CPU time the thread had used before was not known."""
+    monkeypatch.setattr(ThreadProbe, "run_delay_s", lambda probe: 0.0)
+    monkeypatch.setattr(ThreadProbe, "state", lambda probe: "S")
+    watching.pulse.mark = Mark(watching.clock.monotonic(), None)
+    frames = {watching.loop.thread_id: sys._getframe()}
+    after_s = watching.look(2 * THRESHOLD_S, frames, late_s=THRESHOLD_S)
+    while watching.loop.ongoing is None or watching.loop.ongoing.duration_s < 1.0:
+        after_s = watching.look(after_s, frames)
+    causes = [event.report.cause for event in watching.events if isinstance(event, LoopStalled)]
+    assert causes == [StallCause.UNKNOWN, StallCause.BLOCKING_CALL]
 
 
 def test_heartbeat_is_never_due_before_the_last_one_came(watching: Watching) -> None:
