@@ -136,7 +136,7 @@ def test_counters_are_asked_for_their_growth(name: str) -> None:
         for one in selectors(expr):
             if one in NAMES and NAMES[one].kind != "gauge":
                 for found in re.finditer(rf"(\w+)\({one}{{[^}}]*}}(\[[^\]]+\])?", expr):
-                    assert found[1] in ("rate", "increase", "last_over_time"), expr
+                    assert found[1] in ("rate", "increase", "last_over_time", "resets"), expr
                     assert found[2], expr
         for window in re.findall(r"\brate\([^{]*\{[^}]*\}\[([^\]]+)\]", expr):
             assert window in ("$__rate_interval", "$__range"), expr
