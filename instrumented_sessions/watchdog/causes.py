@@ -23,7 +23,7 @@ class Evidence:
     enough_s: float = float("inf")
     """CPU time after which the loop would have stalled by itself, whatever else went on."""
     cpu_s: float | None = None
-    """The loop's thread was on a CPU."""
+    """The loop's thread was on a CPU, for at least so long."""
     run_delay_s: float | None = None
     """The loop's thread was runnable but not scheduled, as far as is booked."""
     runnable: float = 0.0

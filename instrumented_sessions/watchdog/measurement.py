@@ -43,10 +43,17 @@ class Measurement:
         probe: The loop's thread; None if not known.
         run_delay_s: An earlier reading of that thread, at most `SLOW_READING_S` old.
         tolerance_s: How late the watchdog may be and still measure from its first look.
+        before_s: How long before the heartbeat was due its CPU time may have been read.
     """
 
     def __init__(
-        self, mark: Mark, turn: Turn, probe: ThreadProbe | None, run_delay_s: float | None, tolerance_s: float
+        self,
+        mark: Mark,
+        turn: Turn,
+        probe: ThreadProbe | None,
+        run_delay_s: float | None,
+        tolerance_s: float,
+        before_s: float,
     ) -> None:
         self._probe = probe
         self.inside = turn.late_s < tolerance_s
@@ -54,6 +61,8 @@ class Measurement:
         self.busiest_thread_id = 0
         """The thread besides the loop's that used most CPU time, as of the last `sum_up`."""
         self._late_s = 0.0 if self.inside else turn.late_s
+        # A healthy loop may have been busy until the heartbeat was due: that much proves nothing.
+        self._before_s = 0.0 if self.inside else before_s
         self._own = turn.before
         self._states: Counter[str] = Counter()
         if self.inside and probe is not None:
@@ -131,6 +140,8 @@ class Measurement:
             return min(max(after - before, 0.0), window_s)
 
         cpu_s = self._probe.cpu_s() if end is None else end.cpu_s
+        if cpu_s is not None:
+            cpu_s -= self._before_s
         evidence = replace(evidence, cpu_s=within(self._cpu_s, cpu_s))
         if decide(evidence) is StallCause.CPU:
             return evidence  # It may have the GIL now; see `go_on`.

@@ -279,7 +279,8 @@ class WatchedLoop:
         return Stall(mark.due, measurement, detailed=self._budget.spend(turn.now))
 
     def _measure(self, mark: Mark, turn: Turn, tolerance_s: float) -> Measurement:
-        return Measurement(mark, turn, self._thread(), self._run_delay_s, tolerance_s)
+        interval_s = self.pulse.interval_s
+        return Measurement(mark, turn, self._thread(), self._run_delay_s, tolerance_s, interval_s)
 
     def _examine(self, mark: Mark, turn: Turn, report: bool) -> list[Event]:
         """Take a sample of a loop whose heartbeat is late, and report if it is time."""
@@ -303,10 +304,7 @@ class WatchedLoop:
 
     def _judge(self, stall: Stall, turn: Turn, end: LateBeat | None = None) -> None:
         """Decide the cause from what is known by now; what was known is not forgotten."""
-        enough_s = self.threshold_s
-        if not stall.measurement.inside:
-            enough_s += self.pulse.interval_s  # A healthy loop may have been busy until the beat was due.
-        evidence = stall.measurement.sum_up(turn, enough_s, self._collector, end)
+        evidence = stall.measurement.sum_up(turn, self.threshold_s, self._collector, end)
         cause = decide(evidence)
         if cause is not StallCause.UNKNOWN or not stall.stall_id:
             stall.cause, stall.evidence = cause, evidence.items()

@@ -237,6 +237,26 @@ def test_stall_of_which_nothing_was_known_at_first_gets_its_cause_when_it_lasts(
     assert causes == [StallCause.UNKNOWN, StallCause.BLOCKING_CALL]
 
 
+@pytest.mark.parametrize(
+    ("ran_s", "delayed_s", "cause"),
+    [
+        pytest.param(0.05, 0.25, StallCause.STARVED, id="hardly-ran"),
+        pytest.param(0.25, 0.05, StallCause.CPU, id="ran"),
+    ],
+)
+def test_what_a_busy_loop_did_before_its_heartbeat_was_due_does_not_speak_against_it(
+    ran_s: float, delayed_s: float, cause: StallCause, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its CPU time was last read when it beat, which may be an interval earlier."""
+    delays = iter([0.0])
+    monkeypatch.setattr(ThreadProbe, "cpu_s", lambda probe: INTERVAL_S + ran_s)
+    monkeypatch.setattr(ThreadProbe, "run_delay_s", lambda probe: next(delays, delayed_s))
+    watching.pulse.mark = Mark(watching.clock.monotonic(), 0.0)
+    watching.look(ran_s + delayed_s, {watching.loop.thread_id: sys._getframe()}, late_s=ran_s + delayed_s)
+    [stalled] = [event.report for event in watching.events if isinstance(event, LoopStalled)]
+    assert stalled.cause is cause
+
+
 def test_heartbeat_is_never_due_before_the_last_one_came(watching: Watching) -> None:
     """That may have been while the watchdog was about to ask again: it is no second stall."""
     watching.pulse.rest(watching.clock.monotonic() + INTERVAL_S - 0.01)
